@@ -1,0 +1,91 @@
+"""Argument checks shared by the rooms: what was wanted, what came."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Target = Tensor | Callable[[Tensor], Tensor]
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse what is no module, and a module in train mode."""
+    if not isinstance(model, nn.Module):
+        hint = "; pass its .model" if hasattr(model, "model") else ""
+        raise TypeError(
+            f"model must be a torch Module, got {type(model).__name__}{hint}"
+        )
+    if model.training:
+        raise ValueError(
+            "model must be in eval mode, got a model in train mode: call model.eval()"
+        )
+
+
+def check_images(x: Tensor) -> None:
+    """Refuse anything but a finite floating tensor of shape (B, C, H, W)."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a tensor, got {type(x).__name__}")
+    if x.ndim != 4 or 0 in x.shape:
+        raise ValueError(f"x must have shape (B, C, H, W), got {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise TypeError(f"x must be a floating tensor, got {x.dtype}")
+    if not x.isfinite().all():
+        bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+        raise ValueError(f"x must be finite, got NaN or infinity in images {bad}")
+
+
+def check_target(target: Target, batch: int) -> None:
+    """Refuse a target that is neither (B,) of integers nor a function of the logits."""
+    if callable(target):
+        return
+    if not isinstance(target, Tensor):
+        raise TypeError(
+            "target must be a tensor of shape (B,) or a function of the logits, "
+            f"got {type(target).__name__}"
+        )
+    if target.shape != (batch,):
+        raise ValueError(
+            f"target must have shape ({batch},), got {tuple(target.shape)}"
+        )
+    if target.dtype != torch.long:
+        raise TypeError(
+            f"target must hold class indices (torch.long), got {target.dtype}"
+        )
+
+
+def check_call(model: nn.Module, x: Tensor, target: Target) -> None:
+    """Check the three arguments that every method and most metrics share."""
+    check_model(model)
+    check_images(x)
+    check_target(target, len(x))
+
+
+def check_maps(maps: Tensor) -> Tensor:
+    """Return maps of one channel as (B, H, W)."""
+    if not isinstance(maps, Tensor):
+        raise TypeError(f"maps must be a tensor, got {type(maps).__name__}")
+    if maps.ndim == 4 and maps.shape[1] == 1:
+        maps = maps[:, 0]  # (B, H, W)
+    if maps.ndim == 4:
+        raise ValueError(
+            f"maps must have one channel, got {tuple(maps.shape)}: "
+            "reduce them first with channel_sum or channel_max_abs"
+        )
+    if maps.ndim != 3:
+        raise ValueError(f"maps must have shape (B, H, W), got {tuple(maps.shape)}")
+    if not maps.isfinite().all():
+        raise ValueError("maps must be finite, got NaN or infinity")
+    return maps
+
+
+def check_positive(**numbers: float) -> None:
+    """Refuse numbers that are not above zero, by name."""
+    for name, number in numbers.items():
+        if not number > 0:
+            raise ValueError(f"{name} must be above 0, got {number}")
+
+
+def check_choice(name: str, value: object, choices) -> None:
+    """Refuse a value that is not among the choices, and list them."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -1,0 +1,38 @@
+"""Makes maps: ``method(model, x, target, *, layer=None, **own)``.
+
+Every map is signed, unreduced and unnormalised, on x's device and in its dtype.
+"""
+
+from xai_lib.attribute.backprop import guided_backprop
+from xai_lib.attribute.cam import grad_cam
+from xai_lib.attribute.gradients import (
+    gradient,
+    gradient_x_input,
+    integrated_gradients,
+    smoothgrad,
+    squaregrad,
+    vargrad,
+)
+from xai_lib.attribute.perturb import occlusion, rise, rise_masks
+from xai_lib.attribute.reduce import channel_max_abs, channel_sum, percentile_scale
+from xai_lib.attribute.registry import METHODS, Method, find_method
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "channel_max_abs",
+    "channel_sum",
+    "find_method",
+    "grad_cam",
+    "gradient",
+    "gradient_x_input",
+    "guided_backprop",
+    "integrated_gradients",
+    "occlusion",
+    "percentile_scale",
+    "rise",
+    "rise_masks",
+    "smoothgrad",
+    "squaregrad",
+    "vargrad",
+]

@@ -1,0 +1,143 @@
+"""Running a network from any layer on, its target, and how many rows at a time."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from xai_lib._check import Target
+
+Tail = Callable[[Tensor, Tensor], Tensor]
+"""``tail(h, rows)``: logits (R, classes) from h (R, ...), row r of image ``rows[r]``."""
+
+
+def find_layer(model: nn.Module, layer: str) -> nn.Module:
+    """Return the module of that name; an unknown name lists the model's top layers."""
+    modules = dict(model.named_modules())
+    if not isinstance(layer, str) or layer not in modules or layer == "":
+        top = ", ".join(name for name, _ in model.named_children())
+        raise ValueError(
+            f"layer must be None, 'input' or a module's name (such as {top}), "
+            f"got {layer!r}"
+        )
+    return modules[layer]
+
+
+@contextmanager
+def forward_hook(module: nn.Module, hook) -> Iterator[None]:
+    """Register a forward hook for the length of a block."""
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def split(model: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, Tail]:
+    """Cut the model at a layer: its output h for x, and the rest as a function of h.
+
+    The part before the layer is run again with each call of the rest, without a graph:
+    a skip connection around the layer then meets its own image.
+    """
+    if layer is None or layer == "input":
+        return x, lambda h, rows: model(h)
+    module = find_layer(model, layer)
+    parts = [_output(model, module, part) for part in x.split(rows_per_pass(model, x))]
+
+    def tail(h: Tensor, rows: Tensor) -> Tensor:
+        with forward_hook(module, lambda *call: h):
+            return model(x[rows])
+
+    return torch.cat(parts), tail
+
+
+def _output(model: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
+    outputs = []
+    with torch.no_grad(), forward_hook(module, lambda *call: outputs.append(call[2])):
+        model(x)
+    if len(outputs) != 1 or not isinstance(outputs[0], Tensor):
+        raise ValueError(
+            f"layer must run once and return one tensor, got a "
+            f"{type(module).__name__} that ran {len(outputs)} times in one forward pass"
+        )
+    return outputs[0]
+
+
+def select(logits: Tensor, target: Target) -> Tensor:
+    """Return each row's target logit, (R,)."""
+    if logits.ndim != 2:
+        raise ValueError(
+            f"the model must return logits of shape (B, classes), "
+            f"got {tuple(logits.shape)}"
+        )
+    target = target(logits) if callable(target) else target
+    classes = logits.shape[1]
+    if ((target < 0) | (target >= classes)).any():
+        raise ValueError(
+            f"target must lie in 0..{classes - 1}, got {target.min()}..{target.max()}"
+        )
+    return logits.gather(1, target.to(logits.device)[:, None])[:, 0]
+
+
+def fixed_target(model: nn.Module, x: Tensor, target: Target) -> Tensor:
+    """Return the target as indices (B,), asking the model once if it is a function."""
+    if not callable(target):
+        return target.to(x.device)
+    with torch.no_grad():
+        parts = [target(model(part)) for part in x.split(rows_per_pass(model, x))]
+    return torch.cat(parts)
+
+
+def input_gradient(tail: Tail, h: Tensor, rows: Tensor, target: Target) -> Tensor:
+    """Return d(target logit)/dh for a batch of rows, shaped like h."""
+    h = h.detach().requires_grad_()
+    with torch.enable_grad():
+        score = select(tail(h, rows), target).sum()
+    return torch.autograd.grad(score, h)[0]
+
+
+_BYTES: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def rows_per_pass(model: nn.Module, x: Tensor) -> int:
+    """Return how many images like x[0] one forward and backward pass may hold.
+
+    What autograd keeps for one image is measured once per model and shape; half of the
+    free memory may be filled, at most 32 rows on a CPU, where more gains nothing.
+    """
+    key = (tuple(x.shape[1:]), x.dtype, x.device.type)
+    known = _BYTES.setdefault(model, {})
+    if key not in known:
+        known[key] = _saved_bytes(model, x[:1])
+    limit = 32 if x.device.type == "cpu" else 1024
+    return max(1, min(limit, _free_bytes(x.device) // 2 // max(1, known[key])))
+
+
+def _saved_bytes(model: nn.Module, x: Tensor) -> int:
+    weights, total = {p.data_ptr() for p in model.parameters()}, 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal total
+        if tensor.data_ptr() not in weights:
+            total += tensor.numel() * tensor.element_size()
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
+    with torch.enable_grad(), hooks:
+        model(x.detach().requires_grad_())
+    return 2 * total + x.numel() * x.element_size()  # the backward signal, and x
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * int(
+            next(row for row in lines if "MemAvailable" in row).split()[1]
+        )
+    except (OSError, StopIteration):  # no such figure on this platform
+        return 4 * 2**30

@@ -1,0 +1,92 @@
+"""Every method as data: its name, family, colour, and its paper's settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from xai_lib.attribute.backprop import guided_backprop
+from xai_lib.attribute.cam import grad_cam
+from xai_lib.attribute.gradients import (
+    gradient,
+    gradient_x_input,
+    integrated_gradients,
+    smoothgrad,
+    squaregrad,
+    vargrad,
+)
+from xai_lib.attribute.perturb import occlusion, rise
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with its settings; called like its function, which it passes them to."""
+
+    name: str
+    label: str
+    function: Callable[..., Tensor]
+    family: str  # "gradient", "modified", "cam" or "prediction"
+    colour: str
+    settings: dict = field(default_factory=dict)
+
+    def __call__(self, model, x, target, **own) -> Tensor:
+        return self.function(model, x, target, **{**self.settings, **own})
+
+
+_NOISE = {"n_samples": 50, "noise": 0.15}
+
+_TABLE = [
+    Method("gradient", "Gradient", gradient, "gradient", "#08306b"),
+    Method(
+        "gradient_x_input", "Gradient x Input", gradient_x_input, "gradient", "#2171b5"
+    ),
+    Method(
+        "integrated_gradients",
+        "Integrated Gradients",
+        integrated_gradients,
+        "gradient",
+        "#4fb3e8",
+        {"steps": 32},
+    ),
+    Method("smoothgrad", "SmoothGrad", smoothgrad, "gradient", "#0b7a75", _NOISE),
+    Method("squaregrad", "SquareGrad", squaregrad, "gradient", "#35b0a2", _NOISE),
+    Method("vargrad", "VarGrad", vargrad, "gradient", "#93d3c6", _NOISE),
+    Method("guided_backprop", "Guided BP", guided_backprop, "modified", "#6a3d9a"),
+    Method("grad_cam", "Grad-CAM", grad_cam, "cam", "#d6338a"),
+    Method(
+        "occlusion",
+        "Occlusion",
+        occlusion,
+        "prediction",
+        "#c2410c",
+        {"window": 16, "stride": 8, "value": 0.0},
+    ),
+    Method(
+        "rise",
+        "RISE",
+        rise,
+        "prediction",
+        "#f0a30a",
+        {"n_masks": 1000, "grid": 7, "p": 0.5},
+    ),
+]
+
+METHODS: dict[str, Method] = {method.name: method for method in _TABLE}
+"""Every method of the library by name."""
+
+
+def find_method(method: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a method from its name, or the callable itself.
+
+    Examples
+    --------
+    >>> find_method("rise").settings["n_masks"]
+    1000
+    """
+    if callable(method):
+        return method
+    if method not in METHODS:
+        raise ValueError(
+            f"method must be a callable or one of {', '.join(METHODS)}, got {method!r}"
+        )
+    return METHODS[method]
