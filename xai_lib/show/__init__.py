@@ -1,0 +1,33 @@
+"""What a reader looks at: plots in one house style, sliders without a kernel, widgets.
+
+Nothing is computed here: every number drawn was computed in a room below.
+"""
+
+from xai_lib.show.frames import Frames
+from xai_lib.show.maps import show_maps, spectrum_image
+from xai_lib.show.plots import curve_plot, interval_plot, spectra_plot
+from xai_lib.show.style import (
+    ABSOLUTE,
+    SIGNED,
+    method_colour,
+    method_label,
+    signed_norm,
+    use_style,
+)
+from xai_lib.show.widgets import explore
+
+__all__ = [
+    "ABSOLUTE",
+    "SIGNED",
+    "Frames",
+    "curve_plot",
+    "explore",
+    "interval_plot",
+    "method_colour",
+    "method_label",
+    "show_maps",
+    "signed_norm",
+    "spectra_plot",
+    "spectrum_image",
+    "use_style",
+]

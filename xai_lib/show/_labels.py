@@ -1,0 +1,79 @@
+"""Labels at the ends of lines, kept apart, instead of a legend."""
+
+import numpy as np
+
+_GAP = 13.5  # points between two labels, one line of letters of 10 points
+_SIZE = 10
+
+
+def spread(wanted: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
+    """Move positions apart by at least gap, as little as possible, within [low, high].
+
+    Parameters
+    ----------
+    wanted : (N,)
+    gap, low, high : float
+
+    Returns
+    -------
+    (N,), in the order given
+
+    Examples
+    --------
+    >>> spread(np.array([1.0, 1.0]), 2.0, 0.0, 10.0)
+    array([0., 2.])
+    """
+    order = np.argsort(wanted, kind="stable")
+    shift = gap * np.arange(len(wanted))
+    blocks: list[list[float]] = []  # pooled runs: [mean of wanted - shift, size]
+    for value in wanted[order] - shift:
+        blocks.append([value, 1])
+        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
+            value, size = blocks.pop()
+            mean, count = blocks[-1]
+            blocks[-1] = [(mean * count + value * size) / (count + size), count + size]
+    pooled = np.concatenate([[mean] * int(size) for mean, size in blocks])
+    room = max(high - shift[-1], low)
+    out = np.empty(len(wanted))
+    out[order] = np.clip(pooled, low, room) + shift
+    return out
+
+
+def _last(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
+    good = np.flatnonzero(np.isfinite(y))
+    return (x[good[-1]], y[good[-1]]) if len(good) else None
+
+
+def label_ends(axis, ends: list) -> None:
+    """Write each curve's name to the right of its end, joined by a thin line.
+
+    ``ends`` holds (label, x, y, colour); curves without a finite value get no label.
+    """
+    points = [(label, _last(x, y), colour) for label, x, y, colour in ends if label]
+    points = [entry for entry in points if entry[1] is not None]
+    if not points:
+        return
+    axis.autoscale_view()
+    height = axis.figure.get_figheight() * 72 * 0.8  # points, near enough before layout
+    to_axes = axis.transData + axis.transAxes.inverted()
+    wanted = np.array([to_axes.transform(point)[1] for _, point, _ in points])
+    placed = spread(wanted, _GAP / height, 0.0, 1.0)
+    for (label, point, colour), y in zip(points, placed, strict=True):
+        axis.annotate(
+            label,
+            point,
+            (1.045, y),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=_SIZE,
+            color=colour,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.7,
+                "shrinkA": 1,
+                "shrinkB": 1,
+                "relpos": (0, 0.5),
+            },
+        )

@@ -1,0 +1,207 @@
+"""Attribution maps beside their photographs, and spectra as pictures."""
+
+import numpy as np
+import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from xai_lib._check import check_maps
+from xai_lib.attribute.reduce import percentile_scale
+from xai_lib.show._data import as_array, as_images, as_named
+from xai_lib.show.style import (
+    ABSOLUTE,
+    SIGNED,
+    SOFT,
+    WIDTH,
+    house_style,
+    method_label,
+    new_figure,
+    signed_norm,
+)
+
+
+def _named_maps(maps, batch: int) -> dict:
+    """Return checked maps by name, (B, H, W) each."""
+    if isinstance(maps, torch.Tensor):
+        maps = {"": maps}
+    out = {}
+    for name, stack in as_named(maps, "maps").items():
+        try:
+            out[name] = check_maps(torch.as_tensor(stack).detach().float().cpu())
+        except ValueError as error:
+            raise ValueError(f"maps[{name!r}]: {error}") from None
+        if len(out[name]) != batch:
+            wanted = f"maps[{name!r}] must hold {batch} maps, one per image"
+            raise ValueError(f"{wanted}, got {len(out[name])}")
+    return out
+
+
+def _names(given, default, count: int, name: str) -> list[str]:
+    names = list(default if given is None else given)
+    if len(names) != count:
+        raise ValueError(f"{name} must hold {count} names, got {len(names)}")
+    return names
+
+
+def _picture(axis, picture, **kwargs) -> None:
+    axis.imshow(picture, **kwargs)
+    axis.set(xticks=[], yticks=[])
+    for spine in axis.spines.values():
+        spine.set(visible=True, color="#b8bcc2", linewidth=0.7)
+
+
+def _map(axis, values, photo, signed: bool, image_alpha: float) -> None:
+    height, width = photo.shape[-2:]
+    extent = (0, width, height, 0)  # a 7 x 7 map covers the photograph as well
+    cmap, norm = (SIGNED, signed_norm()) if signed else (ABSOLUTE, Normalize(0, 1))
+    _picture(axis, values, cmap=cmap, norm=norm, extent=extent)
+    if image_alpha > 0:
+        grey = photo.mean(0).numpy()
+        axis.imshow(grey, cmap="gray", vmin=0, vmax=1, alpha=image_alpha, extent=extent)
+
+
+def _scale_bar(figure, axes, signed: bool, percentile: float) -> None:
+    cmap, norm = (SIGNED, signed_norm()) if signed else (ABSOLUTE, Normalize(0, 1))
+    mappable = ScalarMappable(norm, cmap)
+    bar = figure.colorbar(
+        mappable, ax=axes, orientation="horizontal", shrink=0.42, aspect=34, pad=0.02
+    )
+    what = "attribution" if signed else "|attribution|"
+    bar.set_label(f"{what} / {percentile:g}th percentile of |map|", fontsize=10)
+    bar.set_ticks([-1, 0, 1] if signed else [0, 1])
+    bar.ax.tick_params(labelsize=10, length=2)
+    bar.outline.set_visible(False)
+
+
+@house_style
+def show_maps(
+    images,
+    maps,
+    *,
+    titles=None,
+    rows=None,
+    signed: bool = True,
+    percentile: float = 99.5,
+    image_alpha: float = 0.0,
+    columns: int = 5,
+) -> Figure:
+    """Draw photographs on the left and their attribution maps beside them.
+
+    Parameters
+    ----------
+    images : Tensor, shape (B, 3, H, W), in [0, 1]
+        The photographs as a person sees them, not the model's normalised input.
+    maps : dict of name to Tensor (B, h, w) or (B, 1, h, w), or one such Tensor
+        A map coarser than its photograph is drawn in blocks over the same area.
+    titles : list of str, optional
+        One per entry of maps; by default the methods' printed names.
+    rows : list of str, optional
+        One per image, for instance the class explained.
+    signed : bool
+        True: diverging colours with white at zero. False: the absolute values.
+    percentile : float in (0, 100]
+        Each map is divided by this percentile of its own absolute values.
+    image_alpha : float in [0, 1)
+        How much of the photograph, in grey, shows through the map.
+    columns : int
+        Maps beside each other before the next line begins.
+
+    Returns
+    -------
+    Figure, not known to pyplot: let it be the last expression of a cell.
+
+    Notes
+    -----
+    Every map has a scale of its own: colours compare places within a map, not maps.
+
+    Examples
+    --------
+    >>> figure = show_maps(torch.rand(2, 3, 8, 8), {"noise": torch.randn(2, 8, 8)})
+    >>> len(figure.axes)  # two photographs, two maps, the colour bar
+    5
+    """
+    images = as_images(images)
+    maps = _named_maps(maps, len(images))
+    titles = _names(titles, map(method_label, maps), len(maps), "titles")
+    rows = _names(rows, [""] * len(images), len(images), "rows")
+    if not 0 <= image_alpha < 1:
+        raise ValueError(f"image_alpha must lie in [0, 1), got {image_alpha}")
+    if columns < 1:
+        raise ValueError(f"columns must be at least 1, got {columns}")
+    across = min(columns, len(maps))
+    lines = -(-len(maps) // across)  # lines of maps per image
+    cell = min(WIDTH / (across + 1), 2.4)
+    figure = new_figure(cell * (across + 1), (cell + 0.26) * lines * len(images) + 0.6)
+    grid = figure.subplots(lines * len(images), across + 1, squeeze=False)
+    for i, photo in enumerate(images):
+        block = grid[i * lines : (i + 1) * lines]
+        _picture(block[0, 0], photo.permute(1, 2, 0).expand(-1, -1, 3).numpy())
+        block[0, 0].set_ylabel(rows[i], fontsize=10.5)
+        for axis in [*block[1:, 0], *block[:, 1:].flat[len(maps) :]]:
+            axis.remove()
+        for axis, title, stack in zip(
+            block[:, 1:].flat, titles, maps.values(), strict=False
+        ):
+            scaled = percentile_scale(stack[i : i + 1], percentile)[0]
+            values = scaled if signed else scaled.abs()
+            _map(axis, values.numpy(), photo, signed, image_alpha)
+            if i == 0 or lines > 1:
+                axis.set_title(title, fontsize=10, pad=4)
+    _scale_bar(figure, grid[:, :].tolist() and figure.axes, signed, percentile)
+    return figure
+
+
+@house_style
+def spectrum_image(power, *, centred: bool = False, decades: float = 6.0) -> Figure:
+    """Draw power spectra as pictures, zero frequency in the middle, log scale.
+
+    Parameters
+    ----------
+    power : Tensor, shape (H, W), or dict of name to such
+        Power per frequency, not its logarithm.
+    centred : bool
+        False: the zero frequency stands at [0, 0], as the FFT leaves it.
+    decades : float above 0
+        How far below its own maximum each picture reaches.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> spectrum_image(torch.rand(8, 8)).axes[0].get_xlabel()
+    'cycles per image'
+    """
+    power = power if isinstance(power, dict) else {"": power}
+    power = as_named(power, "power")
+    if not decades > 0:
+        raise ValueError(f"decades must be above 0, got {decades}")
+    cell = min(WIDTH / (len(power) + 0.25), 3.6)
+    figure = new_figure(cell * (len(power) + 0.25), cell + 0.5)
+    axes = figure.subplots(1, len(power), squeeze=False)[0]
+    for axis, (name, values) in zip(axes, power.items(), strict=True):
+        values = as_array(values, f"power[{name!r}]", 2)
+        if values.min() < 0 or not values.max() > 0:
+            raise ValueError(f"power[{name!r}] must be non-negative and not all zero")
+        values = values if centred else np.fft.fftshift(values)
+        height, width = values.shape
+        top, left = -(height // 2) - 0.5, -(width // 2) - 0.5
+        with np.errstate(divide="ignore"):
+            log = np.log10(values / values.max())
+        picture = axis.imshow(
+            np.maximum(log, -decades),
+            cmap="mako",
+            vmin=-decades,
+            vmax=0,
+            extent=(left, left + width, top + height, top),
+        )
+        axis.set(title=method_label(name), xlabel="cycles per image")
+        axis.set_xticks([-(width // 2), 0, width // 2])
+        axis.set_yticks([-(height // 2), 0, height // 2] if axis is axes[0] else [])
+    axes[0].set_ylabel("cycles per image")
+    bar = figure.colorbar(picture, ax=list(axes), shrink=0.8, aspect=24, pad=0.02)
+    bar.set_label("log10 (power / maximum)", color=SOFT)
+    bar.outline.set_visible(False)
+    return figure
