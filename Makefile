@@ -1,0 +1,59 @@
+# Every verb works from a fresh clone: the first one installs into .venv, once.
+#   make book     the whole book, run and built       make test    the quick tests
+#   make quick    the same in a few minutes           make serve   look at the book
+PYTHON ?= python3
+VENV ?= .venv
+PROFILE ?= laptop
+PORT ?= 8000
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+.PHONY: book quick test slow browser colab bench assets serve lint address clean install
+book: install
+	@$(PY) book/pipeline.py all --profile $(PROFILE)
+
+quick: install
+	@$(PY) book/pipeline.py all --profile quick
+
+test: install
+	$(PY) -m pytest --cov=xai_lib --cov-report=term
+
+slow: install
+	$(PY) -m pytest -m slow
+
+browser: install
+	$(PY) -m pytest -m browser tests/browser
+
+colab:
+	PYTHON="$(PYTHON)" tests/drills/colab
+
+bench: install
+	$(PY) tests/benchmarks/bench.py
+
+assets: install
+	$(PY) book/pipeline.py assets
+
+serve: install
+	@$(PY) book/pipeline.py serve --profile $(PROFILE) --port $(PORT)
+
+lint: install
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	$(PY) -m codespell_lib .
+	$(if $(NOTEBOOKS),$(VENV)/bin/nbstripout --verify $(NOTEBOOKS))
+
+address: install
+	$(PY) book/address.py
+
+clean:
+	rm -rf _build .pytest_cache .ruff_cache .coverage
+
+install: $(STAMP)
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, this is {v}: make PYTHON=python3.12 ...")'
+	@echo "install: into $(VENV), once, some minutes"; start=$$(date +%s); \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(PY) -m pip install -q -c constraints.txt -e ".[book,test,peers]" && \
+	  rm -f $(VENV)/.installed-* && touch $@ && \
+	  echo "install: $$(( $$(date +%s) - start )) s"

@@ -1,0 +1,21 @@
+"""Take out of every page what the theme adds and this book never uses.
+
+sphinx-thebe puts its script on every page, twice, even when thebe is off: an error in
+the browser's console and an address outside the site.
+"""
+
+
+def _is_thebe(entry):
+    filename = str(getattr(entry, "filename", entry) or "")
+    body = getattr(entry, "attributes", {}).get("body") or ""
+    return "thebe" in filename or "THEBE_JS_URL" in body
+
+
+def _drop_thebe(app, pagename, templatename, context, doctree):
+    for kind in ("script_files", "css_files"):
+        context[kind] = [entry for entry in context[kind] if not _is_thebe(entry)]
+
+
+def setup(app):
+    app.connect("html-page-context", _drop_thebe, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

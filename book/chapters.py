@@ -1,0 +1,147 @@
+"""Run the chapters: each under papermill, only when something it depends on changed."""
+
+import ast
+import json
+import os
+import re
+import time
+import warnings
+
+import nbformat
+from places import digest, library_files, seconds, versions
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class ChapterError(Exception):
+    """A chapter did not run; the message says where and why."""
+
+
+def tagged(notebook, tag):
+    """Return the cells that carry a tag."""
+    return [c for c in notebook.cells if tag in c.metadata.get("tags", [])]
+
+
+def parameter_names(notebook):
+    """Return the names that the notebook's parameters cell declares."""
+    cells = tagged(notebook, "parameters")
+    lines = ast.parse(cells[0].source).body if cells else []
+    return [line.target.id for line in lines if isinstance(line, ast.AnnAssign)]
+
+
+def key_of(source, root, parameters):
+    """Return the hash of everything that a chapter's result depends on."""
+    files = [source, *library_files(root)]
+    return digest(files, root, sorted(parameters.items()), versions())
+
+
+def run(source, places, parameters, *, force=False):
+    """Run one chapter unless its key is unchanged; return the executed notebook's path.
+
+    Parameters
+    ----------
+    source : Path
+        The notebook as it stands in the repository.
+    places : Places
+    parameters : dict
+        What the profile sets; every name must stand in the parameters cell.
+
+    Raises
+    ------
+    ChapterError
+        With the number of the cell that failed, its source and the traceback.
+    """
+    name = source.stem
+    done, note = places.executed / source.name, places.executed / f"{name}.json"
+    key = key_of(source, places.root, parameters)
+    before = json.loads(note.read_text()) if done.exists() and note.exists() else {}
+    if before.get("key") == key and not force:
+        print(f"  {name}: unchanged since it ran ({seconds(before['seconds'])} then)")
+        return done
+    note.unlink(missing_ok=True)
+    start = time.time()
+    _execute(source, done, places, parameters)
+    took = time.time() - start
+    note.write_text(json.dumps({"key": key, "seconds": took, "parameters": parameters}))
+    print(f"  {name}: {seconds(took)}")
+    return done
+
+
+def _execute(source, done, places, parameters):
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this venv's kernel, not the user's
+    os.environ["XAI_LIB_LEDGER"] = str(places.ledger)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import papermill
+    cwd = places.site / "notebooks"
+    for folder in (done.parent, places.ledger, cwd):
+        folder.mkdir(parents=True, exist_ok=True)
+    notebook = nbformat.read(source, 4)
+    set_parameters(notebook, parameters, source.stem)
+    running = done.with_suffix(".running.ipynb")
+    nbformat.write(notebook, running)
+    try:
+        papermill.execute_notebook(
+            str(running), str(running), kernel_name="python3", cwd=str(cwd)
+        )
+    except papermill.PapermillExecutionError as error:
+        raise ChapterError(_report(source.stem, error)) from None
+    running.replace(done)
+
+
+def _report(name, error):
+    trace = ANSI.sub("", "\n".join(error.traceback))
+    lines = [
+        f"{name} failed in cell {error.cell_index}: {error.ename}",
+        "",
+        "the cell:",
+    ]
+    lines += ["    " + line for line in error.source.splitlines()]
+    return "\n".join([*lines, "", "the traceback:", trace])
+
+
+def set_parameters(notebook, parameters, name):
+    """Write a profile's values into the lines `name: type = value  # meaning`.
+
+    Not papermill's injected cell: so the page shows the values behind its figures, and
+    cells keep their numbers.
+    """
+    unknown = set(parameters) - set(parameter_names(notebook))
+    if unknown:
+        raise ChapterError(
+            f"{name}: profiles.toml sets {', '.join(sorted(unknown))}, "
+            f"the parameters cell has {', '.join(parameter_names(notebook))}"
+        )
+    for cell in tagged(notebook, "parameters"):
+        for key, value in parameters.items():
+            line = re.compile(rf"^({key}: [^=]+ = )(.*?)(\s*#.*)?$", re.MULTILINE)
+            new = repr(value).replace("'", '"')
+            cell.source = line.sub(
+                lambda m, v=new: m[1] + v + (m[3] or ""), cell.source
+            )
+
+
+def clean(notebook):
+    """Return the executed notebook as a page: without papermill, widgets, stderr."""
+    notebook = nbformat.from_dict(notebook)
+    for key in ("papermill", "widgets"):
+        notebook.metadata.pop(key, None)
+    injected = tagged(notebook, "injected-parameters")
+    notebook.cells = [cell for cell in notebook.cells if cell not in injected]
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if "outputs" in cell:
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    return notebook
+
+
+def complaints(notebook):
+    """Return what the chapter's cells wrote to standard error, by cell."""
+    found = []
+    for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                last = output.text.strip().splitlines()[-1:]
+                found.append(f"cell {number} wrote to stderr: {''.join(last)[:160]}")
+    return found

@@ -1,0 +1,83 @@
+"""Where the pipeline reads and writes, and the hash by which it knows what changed."""
+
+import hashlib
+import importlib.metadata
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VERSIONS = ("torch", "torchvision", "numpy", "matplotlib", "seaborn", "ipykernel")
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of one build: a book's root and a profile."""
+
+    root: Path
+    profile: str
+
+    @property
+    def work(self):
+        return self.root / "_build" / self.profile
+
+    @property
+    def site(self):
+        """The staged sources: what jupyter-book reads."""
+        return self.work / "site"
+
+    @property
+    def executed(self):
+        """The notebooks as they ran, each with the key under which it ran."""
+        return self.work / "executed"
+
+    @property
+    def ledger(self):
+        return self.work / "ledger"
+
+    @property
+    def html(self):
+        """The published site: `_build/html` for the default profile."""
+        default = self.root / "_build" / "html"
+        return default if self.profile == "laptop" else self.work / "html"
+
+
+def files_below(*paths):
+    """Return every file at or below the paths, sorted, caches left out."""
+    found = []
+    for path in paths:
+        inside = path.rglob("*") if path.is_dir() else [path]
+        found += [p for p in inside if p.is_file() and "__pycache__" not in p.parts]
+    return sorted(p for p in found if p.suffix != ".pyc")
+
+
+def digest(files, root, *more):
+    """Return one hash of the files' paths and bytes and of anything more."""
+    sha = hashlib.sha256(repr(more).encode())
+    for path in files:
+        sha.update(str(path.relative_to(root)).encode() + b"\0")
+        sha.update(hashlib.sha256(path.read_bytes()).digest())
+    return sha.hexdigest()
+
+
+def library_files(root):
+    """Return the files every chapter depends on: the library and the data."""
+    files = files_below(root / "xai_lib", root / "data")
+    return [path for path in files if path.suffix != ".md"]
+
+
+def versions():
+    """Return the versions a result may depend on."""
+    found = {"python": platform.python_version()}
+    for name in VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def seconds(duration):
+    """Write a duration as a reader wants it."""
+    minutes, rest = divmod(round(duration), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{duration:.1f} s"
