@@ -1,0 +1,22 @@
+"""Claims, the numbers recorded for them, and the verdicts that follow."""
+
+from xai_lib.study.claims import Claim, Criterion, Revision, load_claims, load_papers
+from xai_lib.study.ledger import ledger, record, rows, verdict
+from xai_lib.study.statistics import bootstrap
+from xai_lib.study.verdicts import Check, Verdict, decide
+
+__all__ = [
+    "Check",
+    "Claim",
+    "Criterion",
+    "Revision",
+    "Verdict",
+    "bootstrap",
+    "decide",
+    "ledger",
+    "load_claims",
+    "load_papers",
+    "record",
+    "rows",
+    "verdict",
+]
