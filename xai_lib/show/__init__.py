@@ -4,8 +4,10 @@ Nothing is computed here: every number drawn was computed in a room below.
 """
 
 from xai_lib.show.frames import Frames
-from xai_lib.show.maps import show_maps, spectrum_image
-from xai_lib.show.plots import curve_plot, interval_plot, spectra_plot
+from xai_lib.show.intervals import interval_plot
+from xai_lib.show.maps import show_maps
+from xai_lib.show.pictures import spectrum_image
+from xai_lib.show.plots import curve_plot, spectra_plot
 from xai_lib.show.style import (
     ABSOLUTE,
     SIGNED,

@@ -13,7 +13,8 @@ def as_array(value, name: str, ndim: int | None = None) -> np.ndarray:
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be numbers, got {type(value).__name__}") from None
+        got = type(value).__name__
+        raise ValueError(f"{name} must be numbers, got {got}") from None
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions, got shape {array.shape}")
     return array

@@ -1,6 +1,7 @@
-"""Attribution maps beside their photographs, and spectra as pictures."""
+"""Attribution maps beside their photographs."""
 
-import numpy as np
+import textwrap
+
 import torch
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -8,12 +9,11 @@ from matplotlib.figure import Figure
 
 from xai_lib._check import check_maps
 from xai_lib.attribute.reduce import percentile_scale
-from xai_lib.show._data import as_array, as_images, as_named
+from xai_lib.show._data import as_images, as_named
 from xai_lib.show.style import (
     ABSOLUTE,
     SIGNED,
-    SOFT,
-    WIDTH,
+    WIDE,
     house_style,
     method_label,
     new_figure,
@@ -56,22 +56,39 @@ def _map(axis, values, photo, signed: bool, image_alpha: float) -> None:
     extent = (0, width, height, 0)  # a 7 x 7 map covers the photograph as well
     cmap, norm = (SIGNED, signed_norm()) if signed else (ABSOLUTE, Normalize(0, 1))
     _picture(axis, values, cmap=cmap, norm=norm, extent=extent)
-    if image_alpha > 0:
-        grey = photo.mean(0).numpy()
-        axis.imshow(grey, cmap="gray", vmin=0, vmax=1, alpha=image_alpha, extent=extent)
+    if image_alpha > 0:  # multiply by the grey photograph: white stays white
+        shade = torch.zeros(*photo.shape[1:], 4)
+        shade[..., 3] = image_alpha * (1 - photo.mean(0))
+        axis.imshow(shade.numpy(), extent=extent)
 
 
-def _scale_bar(figure, axes, signed: bool, percentile: float) -> None:
+def _scale_bar(figure, signed: bool, percentile: float) -> None:
+    """Draw the colour scale below the pictures, the same size in every figure."""
     cmap, norm = (SIGNED, signed_norm()) if signed else (ABSOLUTE, Normalize(0, 1))
-    mappable = ScalarMappable(norm, cmap)
+    width, height = figure.get_size_inches()
     bar = figure.colorbar(
-        mappable, ax=axes, orientation="horizontal", shrink=0.42, aspect=34, pad=0.02
+        ScalarMappable(norm, cmap),
+        ax=figure.axes,
+        orientation="horizontal",
+        shrink=min(1, 3.2 / width),
+        aspect=min(width, 3.2) / 0.09,
+        pad=0.06 / height,
     )
     what = "attribution" if signed else "|attribution|"
     bar.set_label(f"{what} / {percentile:g}th percentile of |map|", fontsize=10)
     bar.set_ticks([-1, 0, 1] if signed else [0, 1])
-    bar.ax.tick_params(labelsize=10, length=2)
+    bar.ax.tick_params(labelsize=10, length=2, pad=2)
     bar.outline.set_visible(False)
+
+
+def _blank_grid(images: int, lines: int, across: int, title_lines: int):
+    """Open a figure with ``lines`` lines of pictures per image and room for titles."""
+    cell = min(WIDE / (across + 1), 2.4)
+    titled = lines * images if lines > 1 else 1
+    height = cell * lines * images + 0.17 * title_lines * titled + 0.62
+    figure = new_figure(cell * (across + 1), height)
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, hspace=0, wspace=0)
+    return figure, figure.subplots(lines * images, across + 1, squeeze=False)
 
 
 @house_style
@@ -130,78 +147,23 @@ def show_maps(
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
     across = min(columns, len(maps))
-    lines = -(-len(maps) // across)  # lines of maps per image
-    cell = min(WIDTH / (across + 1), 2.4)
-    figure = new_figure(cell * (across + 1), (cell + 0.26) * lines * len(images) + 0.6)
-    grid = figure.subplots(lines * len(images), across + 1, squeeze=False)
+    lines = -(-len(maps) // across)  # lines of pictures per image
+    letters = int(13 * min(WIDE / (across + 1), 2.4))
+    titles = [textwrap.fill(title, letters) for title in titles]
+    title_lines = 1 + max(title.count("\n") for title in titles)
+    figure, grid = _blank_grid(len(images), lines, across, title_lines)
     for i, photo in enumerate(images):
         block = grid[i * lines : (i + 1) * lines]
         _picture(block[0, 0], photo.permute(1, 2, 0).expand(-1, -1, 3).numpy())
-        block[0, 0].set_ylabel(rows[i], fontsize=10.5)
+        block[0, 0].set_ylabel(textwrap.fill(rows[i], letters), fontsize=10.5)
         for axis in [*block[1:, 0], *block[:, 1:].flat[len(maps) :]]:
-            axis.remove()
-        for axis, title, stack in zip(
-            block[:, 1:].flat, titles, maps.values(), strict=False
-        ):
+            axis.axis("off")
+        panels = zip(block[:, 1:].flat, titles, maps.values(), strict=False)
+        for axis, title, stack in panels:
             scaled = percentile_scale(stack[i : i + 1], percentile)[0]
             values = scaled if signed else scaled.abs()
             _map(axis, values.numpy(), photo, signed, image_alpha)
             if i == 0 or lines > 1:
                 axis.set_title(title, fontsize=10, pad=4)
-    _scale_bar(figure, grid[:, :].tolist() and figure.axes, signed, percentile)
-    return figure
-
-
-@house_style
-def spectrum_image(power, *, centred: bool = False, decades: float = 6.0) -> Figure:
-    """Draw power spectra as pictures, zero frequency in the middle, log scale.
-
-    Parameters
-    ----------
-    power : Tensor, shape (H, W), or dict of name to such
-        Power per frequency, not its logarithm.
-    centred : bool
-        False: the zero frequency stands at [0, 0], as the FFT leaves it.
-    decades : float above 0
-        How far below its own maximum each picture reaches.
-
-    Returns
-    -------
-    Figure
-
-    Examples
-    --------
-    >>> spectrum_image(torch.rand(8, 8)).axes[0].get_xlabel()
-    'cycles per image'
-    """
-    power = power if isinstance(power, dict) else {"": power}
-    power = as_named(power, "power")
-    if not decades > 0:
-        raise ValueError(f"decades must be above 0, got {decades}")
-    cell = min(WIDTH / (len(power) + 0.25), 3.6)
-    figure = new_figure(cell * (len(power) + 0.25), cell + 0.5)
-    axes = figure.subplots(1, len(power), squeeze=False)[0]
-    for axis, (name, values) in zip(axes, power.items(), strict=True):
-        values = as_array(values, f"power[{name!r}]", 2)
-        if values.min() < 0 or not values.max() > 0:
-            raise ValueError(f"power[{name!r}] must be non-negative and not all zero")
-        values = values if centred else np.fft.fftshift(values)
-        height, width = values.shape
-        top, left = -(height // 2) - 0.5, -(width // 2) - 0.5
-        with np.errstate(divide="ignore"):
-            log = np.log10(values / values.max())
-        picture = axis.imshow(
-            np.maximum(log, -decades),
-            cmap="mako",
-            vmin=-decades,
-            vmax=0,
-            extent=(left, left + width, top + height, top),
-        )
-        axis.set(title=method_label(name), xlabel="cycles per image")
-        axis.set_xticks([-(width // 2), 0, width // 2])
-        axis.set_yticks([-(height // 2), 0, height // 2] if axis is axes[0] else [])
-    axes[0].set_ylabel("cycles per image")
-    bar = figure.colorbar(picture, ax=list(axes), shrink=0.8, aspect=24, pad=0.02)
-    bar.set_label("log10 (power / maximum)", color=SOFT)
-    bar.outline.set_visible(False)
+    _scale_bar(figure, signed, percentile)
     return figure

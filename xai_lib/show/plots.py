@@ -1,42 +1,24 @@
-"""Curves and intervals by method: one colour per method, dashes by family."""
+"""Curves by method: one colour per method, dashes by family."""
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, ScalarFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
-from xai_lib.show._data import as_array, as_bands, as_curves, as_named, as_triple
-from xai_lib.show._labels import label_ends
+from xai_lib.show._axes import label_ends, printed_names, rulers
+from xai_lib.show._data import as_array, as_bands, as_curves, as_named
 from xai_lib.show.style import (
+    FAMILY_DASHES,
+    FAMILY_LABELS,
     INK,
     SOFT,
     WIDTH,
+    families,
     house_style,
     line_style,
     method_colour,
-    method_label,
     new_figure,
     readable,
 )
-
-
-def _labels(labels, names) -> dict[str, str]:
-    return {name: (labels or {}).get(name, method_label(name)) for name in names}
-
-
-def _marks(axis, marks) -> None:
-    """Draw named vertical rulers."""
-    for label, x in (marks or {}).items():
-        axis.axvline(x, color=SOFT, linewidth=1, linestyle=(0, (2, 2)), zorder=0.5)
-        axis.annotate(
-            label,
-            (x, 1),
-            (4, -2),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            va="top",
-            fontsize=10,
-            color=SOFT,
-        )
 
 
 def _references(axis, x, references) -> list:
@@ -112,22 +94,45 @@ def curve_plot(
     bands = as_bands(bands, curves, len(x))
     if log not in ("", "x", "y", "xy"):
         raise ValueError(f'log must be "", "x", "y" or "xy", got {log!r}')
-    figure = new_figure(WIDTH, 4.4)
+    figure = new_figure(WIDTH, 4.3)
     axis = figure.subplots()
     axis.grid(True, zorder=0)
     axis.set(xlabel=xlabel, ylabel=ylabel)
+    _log_scales(axis, log)
+    axis.set_xlim(x.min(), x.max())
+    rulers(axis, marks)
+    _curves(axis, x, curves, bands, printed_names(labels, curves), references)
+    _family_key(axis, curves)
+    return figure
+
+
+def _log_scales(axis, log: str) -> None:
     if "x" in log:
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(ScalarFormatter())
-        axis.xaxis.set_minor_locator(LogLocator(subs=()))
+        axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.xaxis.set_minor_locator(NullLocator())
     if "y" in log:
         axis.set_yscale("log")
-        axis.yaxis.set_major_formatter(LogFormatterSciNotation())
-    axis.set_xlim(x.min(), x.max())
-    _marks(axis, marks)
-    _curves(axis, x, curves, bands, _labels(labels, curves), references)
-    return figure
+        axis.yaxis.set_minor_locator(NullLocator())
+
+
+def _family_key(axis, names) -> None:
+    """Say once which dashes are which family, if there is more than one."""
+    present = families(names)
+    if len(present) < 2:
+        return
+    handles = [
+        axis.plot([], [], color=INK, linestyle=FAMILY_DASHES[f], label=FAMILY_LABELS[f])
+        for f in present
+    ]
+    axis.figure.legend(
+        handles=[handle for (handle,) in handles],
+        loc="outside upper center",
+        ncols=len(present),
+        handlelength=2.6,
+        columnspacing=1.6,
+    )
 
 
 def spectra_plot(
@@ -190,98 +195,3 @@ def _cut(values: np.ndarray, keep: np.ndarray, name: str) -> np.ndarray:
     if values.shape != keep.shape:
         raise ValueError(f"{name} must have shape {keep.shape}, got {values.shape}")
     return np.where(values > 0, values, np.nan)[keep]
-
-
-_MARKERS = "osD^vP"
-
-
-@house_style
-def interval_plot(
-    values, *, groups=None, xlabel: str, reference=None, labels=None
-) -> Figure:
-    """Draw one line per method: a dot and its interval, a dot per group.
-
-    Parameters
-    ----------
-    values : dict of method to (value, low, high)
-        Or, with groups, dict of method to dict of group to (value, low, high); a group
-        may be missing.
-    groups : list of str, optional
-        For instance the models, told apart by the marker.
-    xlabel : str
-        With unit; say there what the interval is.
-    reference : float or dict of label to float, optional
-        Vertical lines, for instance white noise.
-    labels : dict of method to str, optional
-
-    Returns
-    -------
-    Figure
-
-    Examples
-    --------
-    >>> figure = interval_plot({"a": (1.0, 0.8, 1.3)}, xlabel="slope")
-    >>> figure.axes[0].get_yticklabels()[0].get_text()
-    'a'
-    """
-    values = as_named(values, "values")
-    names = list(values)
-    groups = list(groups) if groups else [None]
-    height = max(0.34, 0.16 * len(groups)) * len(names) + 1.1
-    figure = new_figure(WIDTH, height + (0.3 if groups[0] is not None else 0))
-    axis = figure.subplots()
-    _rulers(axis, reference)
-    steps = (np.arange(len(groups)) - (len(groups) - 1) / 2) * 0.68 / len(groups)
-    for row, name in enumerate(names):
-        colour = method_colour(name, row)
-        if row % 2:
-            axis.axhspan(row - 0.5, row + 0.5, color="#f4f5f7", zorder=0)
-        for group, step, marker in zip(groups, steps, _MARKERS, strict=False):
-            entry = values[name] if group is None else values[name].get(group)
-            if entry is not None:
-                where = name if group is None else f"{name}, {group}"
-                _interval(axis, row + step, as_triple(entry, where), colour, marker)
-    axis.set(xlabel=xlabel, ylim=(len(names) - 0.5, -0.5))
-    printed = _labels(labels, names)
-    axis.set_yticks(range(len(names)), [printed[name] for name in names])
-    axis.tick_params(axis="y", length=0)
-    axis.spines["left"].set_visible(False)
-    axis.grid(True, axis="x")
-    _group_legend(axis, groups)
-    return figure
-
-
-def _interval(axis, y: float, triple, colour: str, marker: str) -> None:
-    value, low, high = triple
-    axis.plot([low, high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")
-    style = {"markeredgecolor": "white", "markeredgewidth": 0.8, "markersize": 7.5}
-    axis.plot([value], [y], marker, color=colour, **style, zorder=3)
-
-
-def _rulers(axis, reference) -> None:
-    """Draw named vertical references, the names above the axes."""
-    if reference is not None and not isinstance(reference, dict):
-        reference = {"": reference}
-    for label, x in (reference or {}).items():
-        axis.axvline(float(x), color=SOFT, linewidth=1.3, linestyle="--", zorder=1)
-        axis.annotate(
-            label,
-            (float(x), 1),
-            (0, 3),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=10,
-            color=SOFT,
-        )
-
-
-def _group_legend(axis, groups) -> None:
-    if groups[0] is None:
-        return
-    handles = [
-        axis.plot([], [], marker, color=INK, label=group, linestyle="none")[0]
-        for group, marker in zip(groups, _MARKERS, strict=False)
-    ]
-    axis.figure.legend(handles=handles, loc="outside upper center", ncols=len(groups))

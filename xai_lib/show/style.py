@@ -9,7 +9,8 @@ import seaborn as sns
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex, to_rgb
 from matplotlib.figure import Figure
 
-WIDTH = 7.4  # inches; at 100 dpi 740 px, just inside a page column of 760 px
+WIDTH = 6.6  # inches of a plot: at 100 dpi 660 px, letters still readable on a phone
+WIDE = 7.4  # inches of a grid of pictures, just inside a page column of 760 px
 INK, SOFT = "#222222", "#5f6368"  # text and axes; references and rulers
 
 SIGNED = LinearSegmentedColormap.from_list(
@@ -22,17 +23,33 @@ SIGNED = LinearSegmentedColormap.from_list(
 
 ABSOLUTE = LinearSegmentedColormap.from_list(
     "xai_absolute",
-    ["#ffffff", "#e2dff0", "#bcbddc", "#9a94c7", "#796eb2", "#5b3495", "#3f007d", "#1d0440"],
+    ["#ffffff", "#e2dff0", "#bcbddc", "#9a94c7"]
+    + ["#796eb2", "#5b3495", "#3f007d", "#1d0440"],
     N=257,
 )
 """White at zero, violet to near black above."""
 
+FAMILY_DASHES = {
+    "gradient": "-",
+    "modified": (0, (5, 1.6)),
+    "cam": (0, (5, 1.4, 1, 1.4)),
+    "prediction": (0, (1.2, 1.2)),
+}
+FAMILY_LABELS = {
+    "gradient": "gradient",
+    "modified": "modified backpropagation",
+    "cam": "CAM",
+    "prediction": "prediction",
+}
+
 _RC = {
     "figure.dpi": 100,
     "savefig.dpi": 100,
-    "figure.figsize": (WIDTH, 4.2),
+    "figure.figsize": (WIDTH, 4.0),
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "figure.constrained_layout.w_pad": 0.06,
+    "figure.constrained_layout.h_pad": 0.06,
     "figure.constrained_layout.use": True,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: same pixels anywhere
@@ -72,7 +89,7 @@ def use_style() -> None:
     Notes
     -----
     White background, because figures are pictures and the page around them may be
-    dark; letters of 11 points on a width of 7.4 inches, which at the width of a phone
+    dark; letters of 10 to 11.5 points on 6.6 inches, which at the width of a phone
     are still half as high as its text.
 
     Examples
@@ -95,7 +112,7 @@ def house_style(draw: Callable) -> Callable:
     return styled
 
 
-def new_figure(width: float = WIDTH, height: float = 4.2) -> Figure:
+def new_figure(width: float = WIDTH, height: float = 4.0) -> Figure:
     """Open a figure that pyplot forgets at once.
 
     A notebook shows an open pyplot figure at the end of its cell, and shows a returned
@@ -155,9 +172,13 @@ def method_colour(name: str, index: int = 0) -> str:
 def line_style(name: str) -> str | tuple:
     """Return the dashes of a method's family, the second code beside its colour."""
     method = _method(name)
-    styles = {"modified": (0, (5, 1.6)), "cam": (0, (5, 1.4, 1, 1.4))}
-    styles["prediction"] = (0, (1.2, 1.2))
-    return styles.get(method.family, "-") if method else "-"
+    return FAMILY_DASHES.get(method.family, "-") if method else "-"
+
+
+def families(names) -> list[str]:
+    """Return the families among the named methods, in the order of their dashes."""
+    present = {method.family for name in names if (method := _method(name))}
+    return [family for family in FAMILY_DASHES if family in present]
 
 
 def readable(colour: str, contrast: float = 4.5) -> str:

@@ -1,6 +1,8 @@
-"""Labels at the ends of lines, kept apart, instead of a legend."""
+"""What the plots share: labels at the ends of lines, rulers, printed names."""
 
 import numpy as np
+
+from xai_lib.show.style import SOFT, method_label
 
 _GAP = 13.5  # points between two labels, one line of letters of 10 points
 _SIZE = 10
@@ -76,4 +78,26 @@ def label_ends(axis, ends: list) -> None:
                 "shrinkB": 1,
                 "relpos": (0, 0.5),
             },
+        )
+
+
+def printed_names(labels, names) -> dict[str, str]:
+    """Return what is printed for each name: the caller's word, else the method's."""
+    return {name: (labels or {}).get(name, method_label(name)) for name in names}
+
+
+def rulers(axis, rulers) -> None:
+    """Draw named vertical lines, the names above the axes."""
+    for label, x in (rulers or {}).items():
+        axis.axvline(float(x), color=SOFT, linewidth=1.2, linestyle="--", zorder=1)
+        axis.annotate(
+            label,
+            (float(x), 1),
+            (0, 3),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=10,
+            color=SOFT,
         )
