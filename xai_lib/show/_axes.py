@@ -41,9 +41,10 @@ def spread(wanted: np.ndarray, gap: float, low: float, high: float) -> np.ndarra
     return out
 
 
-def _last(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
+def _last(x: np.ndarray, y: np.ndarray, limits) -> tuple[float, float] | None:
+    """Return the last finite point, moved into the limits of the y axis."""
     good = np.flatnonzero(np.isfinite(y))
-    return (x[good[-1]], y[good[-1]]) if len(good) else None
+    return (x[good[-1]], np.clip(y[good[-1]], *sorted(limits))) if len(good) else None
 
 
 def label_ends(axis, ends: list) -> None:
@@ -51,11 +52,12 @@ def label_ends(axis, ends: list) -> None:
 
     ``ends`` holds (label, x, y, colour); curves without a finite value get no label.
     """
-    points = [(label, _last(x, y), colour) for label, x, y, colour in ends if label]
+    axis.autoscale_view()
+    limits = axis.get_ylim()
+    points = [(label, _last(x, y, limits), c) for label, x, y, c in ends if label]
     points = [entry for entry in points if entry[1] is not None]
     if not points:
         return
-    axis.autoscale_view()
     height = axis.figure.get_figheight() * 72 * 0.8  # points, near enough before layout
     to_axes = axis.transData + axis.transAxes.inverted()
     wanted = np.array([to_axes.transform(point)[1] for _, point, _ in points])

@@ -5,6 +5,7 @@
   const css = `
     xai-frames { display: block; max-width: 100%; margin: 1rem 0; }
     xai-frames figure { margin: 0; }
+    xai-frames figcaption { margin-top: .4rem; font-size: .9em; }
     xai-frames .xai-bar { display: grid; grid-template-columns: auto minmax(0, 22rem) auto 1fr;
       column-gap: .6rem; align-items: center; margin: 0 0 .4rem; color: inherit; }
     xai-frames .xai-bar label { display: contents; }

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from xai_lib.show.style import house_style
+from xai_lib.show.style import house_style, method_label
 
 MAX_FRAMES = 9
 _JS = Path(__file__).with_name("frames.js").read_text(encoding="utf-8")
@@ -30,6 +30,7 @@ class Frames:
     name : str
         What the slider moves, for instance "cutoff".
     values : sequence of 2 to 9 numbers or strings
+        A method's name is printed as its label.
     draw : callable
         ``draw(value)`` returns a Figure; all of them must have one size.
     alt : str
@@ -89,7 +90,7 @@ class Frames:
         self.frames: list[dict[str, str]] = []
         self.size: tuple[int, int] | None = None  # pixels
         for value in values:
-            short = value if isinstance(value, str) else fmt.format(value)
+            short = method_label(value) if isinstance(value, str) else fmt.format(value)
             label = f"{short} {unit}".strip()
             words = alt.format(value=short, label=label)
             src = self._picture(draw, value, dpi)

@@ -56,7 +56,7 @@ def spectrum_image(power, *, centred: bool = False, decades: float = 6.0) -> Fig
         axis.set_xticks([-(width // 2), 0, width // 2])
         axis.set_yticks([-(height // 2), 0, height // 2] if axis is axes[0] else [])
     axes[0].set_ylabel("cycles per image")
-    bar = figure.colorbar(picture, ax=list(axes), shrink=0.8, aspect=24, pad=0.02)
+    bar = figure.colorbar(picture, ax=list(axes), shrink=0.95, aspect=24, pad=0.02)
     bar.set_label("log10 (power / maximum)")
     bar.outline.set_visible(False)
     return figure

@@ -58,6 +58,7 @@ def curve_plot(
     labels=None,
     marks=None,
     log: str = "",
+    ylim: tuple[float, float] | None = None,
 ) -> Figure:
     """Draw named curves over one x axis, each labelled at its end.
 
@@ -78,6 +79,8 @@ def curve_plot(
         Vertical rulers.
     log : str
         The axes on a log scale: "", "x", "y" or "xy".
+    ylim : (low, high), optional
+        The same in every frame of a slider, so that only the curves move.
 
     Returns
     -------
@@ -100,6 +103,8 @@ def curve_plot(
     axis.set(xlabel=xlabel, ylabel=ylabel)
     _log_scales(axis, log)
     axis.set_xlim(x.min(), x.max())
+    if ylim is not None:  # set_ylim(None) would stop the automatic limits
+        axis.set_ylim(*ylim)
     rulers(axis, marks)
     _curves(axis, x, curves, bands, printed_names(labels, curves), references)
     _family_key(axis, curves)
@@ -130,8 +135,9 @@ def _family_key(axis, names) -> None:
         handles=[handle for (handle,) in handles],
         loc="outside upper center",
         ncols=len(present),
+        fontsize=10,
         handlelength=2.6,
-        columnspacing=1.6,
+        columnspacing=1.4,
     )
 
 
@@ -143,6 +149,7 @@ def spectra_plot(
     references=None,
     labels=None,
     marks=None,
+    ylim: tuple[float, float] | None = None,
     xlabel: str = "spatial frequency (cycles per image)",
     ylabel: str = "power (share of the total)",
 ) -> Figure:
@@ -154,7 +161,7 @@ def spectra_plot(
         Zero has no place on a log axis and is left out.
     power_by_method : dict of name to (K,)
         For instance the mean over images.
-    bands, references, labels, marks, xlabel, ylabel
+    bands, references, labels, marks, ylim, xlabel, ylabel
         As in `curve_plot`.
 
     Returns
@@ -184,6 +191,7 @@ def spectra_plot(
         references={k: cut(v, "references") for k, v in (references or {}).items()},
         labels=labels,
         marks=marks,
+        ylim=ylim,
         xlabel=xlabel,
         ylabel=ylabel,
         log="xy",
