@@ -152,13 +152,16 @@ def _criterion(claim: str, row: dict) -> Criterion:
         raise ValueError(f"claim {claim}: criterion has wrong or no {sorted(wrong)}")
     if row["op"] not in _OPS:
         raise ValueError(f"claim {claim}: op must be one of {_OPS}, got {row['op']!r}")
-    threshold = row["threshold"]
+    return Criterion(**{**row, "threshold": _threshold(claim, row)})
+
+
+def _threshold(claim: str, row: dict) -> float | tuple[float, float]:
+    given = row["threshold"]
     if row["op"] == "within":
-        threshold = tuple(float(t) for t in threshold)
-        if len(threshold) != 2 or not threshold[0] <= threshold[1]:
-            raise ValueError(
-                f"claim {claim}: within wants [low, high], got {threshold}"
-            )
-    else:
-        threshold = float(threshold)
-    return Criterion(row["quantity"], row["op"], threshold, row["meaning"])
+        pair = tuple(map(float, given)) if isinstance(given, list) else ()
+        if len(pair) != 2 or not pair[0] <= pair[1]:
+            raise ValueError(f"claim {claim}: within wants [low, high], got {given}")
+        return pair
+    if not isinstance(given, int | float) or given != given:
+        raise ValueError(f"claim {claim}: threshold must be a number, got {given}")
+    return float(given)
