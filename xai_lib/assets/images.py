@@ -1,0 +1,191 @@
+"""Sets of photographs, and any folder of your own."""
+
+import csv
+import io
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .catalog import Asset, catalog
+from .fetch import obtain
+
+SIDE = 256
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with their labels.
+
+    Attributes
+    ----------
+    x : (N, 3, 256, 256) float32 in [0, 1], not normalised
+    y : (N,) long, the class of each image, or None
+    names : file name of each image
+    """
+
+    x: Tensor
+    y: Tensor | None
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, part: slice) -> "ImageSet":
+        if not isinstance(part, slice):
+            raise TypeError(f"an ImageSet takes a slice, got {type(part).__name__}")
+        y = None if self.y is None else self.y[part]
+        return ImageSet(self.x[part], y, self.names[part])
+
+
+def list_images() -> list[str]:
+    """Return the names of the image sets; the path of a folder works as well."""
+    return [name for name, asset in catalog().items() if asset.kind == "images"]
+
+
+def load_images(
+    name: str | Path = "photos", n: int | None = None, split: str | None = None
+) -> ImageSet:
+    """Load a set of images; fetch it if it is not in the cache.
+
+    Parameters
+    ----------
+    name : one of `list_images`, or a folder of images with, if there are labels, a
+        ``labels.csv`` of lines ``file,label`` (label: index of the class).
+    n : how many images, the first ones of the (half) set; None for all.
+    split : "a" or "b" for one of two fixed halves without a common image, in each of
+        which every source of the set has the same share; None for the whole set.
+
+    Returns
+    -------
+    ImageSet
+        ``.x`` (N, 3, 256, 256) in [0, 1]: short side resized to 256 (bilinear,
+        antialiased), centre cropped. Grey, palette, CMYK and transparent images become
+        RGB (on white); the orientation written by cameras is applied.
+
+    Raises
+    ------
+    ValueError
+        If there is no such set, the folder holds no image, an image is corrupt, or n
+        is larger than the set.
+
+    Notes
+    -----
+    The images of ``photos`` are in a fixed order that mixes its two sources.
+
+    Examples
+    --------
+    >>> photos = load_images("photos", n=4)
+    >>> photos.x.shape
+    torch.Size([4, 3, 256, 256])
+    """
+    if split not in (None, "a", "b"):
+        raise ValueError(f"split must be 'a', 'b' or None, got {split!r}")
+    files, labels, groups = _open_set(name)
+    files = _choose(files, groups, split)
+    if n is not None and not (isinstance(n, int) and 1 <= n <= len(files)):
+        raise ValueError(f"n must be in 1..{len(files)} (images in {name}), got {n!r}")
+    names = list(files)[:n]
+    x = torch.stack([read_image(files[k], k) for k in names])  # (N, 3, 256, 256)
+    y = None if labels is None else torch.tensor([labels[k] for k in names])
+    return ImageSet(x, y, names)
+
+
+def read_image(source: bytes | Path, name: str) -> Tensor:
+    """Read one image as (3, 256, 256) in [0, 1]; say which one if it is corrupt."""
+    try:
+        with Image.open(
+            io.BytesIO(source) if isinstance(source, bytes) else source
+        ) as f:
+            image = _as_rgb(ImageOps.exif_transpose(f))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"image {name} cannot be read: {why}") from error
+    scale = SIDE / min(image.size)
+    size = tuple(max(SIDE, round(scale * side)) for side in image.size)
+    image = image.resize(size, Image.Resampling.BILINEAR)  # antialiased
+    left, top = ((side - SIDE) // 2 for side in size)
+    image = image.crop((left, top, left + SIDE, top + SIDE))
+    pixels = torch.from_numpy(np.array(image))  # (256, 256, 3)
+    return pixels.permute(2, 0, 1).float() / 255
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Return the image in RGB; what is transparent lies on white."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"mode {image.mode} is not supported: save it with 8 bits")
+    return image.convert("RGB")
+
+
+def _open_set(name):
+    """Return the files by name, the labels by name or None, the groups by name."""
+    asset = catalog().get(name) if isinstance(name, str) else None
+    if asset is not None and asset.kind == "images":
+        files = obtain(asset)
+        return files, _asset_labels(asset, files), _groups(asset, files)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise ValueError(
+            f"images must be one of {', '.join(list_images())}, or the path of a "
+            f"folder, got {os.fspath(name)!r}"
+        )
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ValueError(f"folder {folder} holds no image ({', '.join(SUFFIXES)})")
+    files = {path.name: path for path in found}
+    return files, _csv_labels(folder / "labels.csv", files), dict.fromkeys(files, 0)
+
+
+def _asset_labels(asset: Asset, files: dict) -> dict[str, int]:
+    rule = asset.info["labels"]
+    if rule == "rank":
+        return {name: rank for rank, name in enumerate(sorted(files))}
+    return {name: int(re.search(rule, name)[1]) for name in files}
+
+
+def _groups(asset: Asset, files: dict) -> dict[str, bool]:
+    """Tell the two sources of a set apart by their file names."""
+    rule = asset.info.get("groups", "$^")
+    return {name: bool(re.search(rule, name)) for name in files}
+
+
+def _choose(files: dict, groups: dict, split: str | None) -> dict:
+    """Mix the groups evenly; keep every second file of each group for a half."""
+    places = []
+    for group in set(groups.values()):
+        members = sorted(name for name in files if groups[name] == group)
+        for rank, name in enumerate(members):
+            if split is None or rank % 2 == "ab".index(split):
+                places.append(((rank + 0.5) / len(members), name))
+    return {name: files[name] for _, name in sorted(places)}
+
+
+def _csv_labels(path: Path, files: dict) -> dict[str, int] | None:
+    """Read ``file,label`` lines; every image must have one."""
+    if not path.is_file():
+        return None
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if rows and [cell.strip() for cell in rows[0][:2]] == ["file", "label"]:
+        rows = rows[1:]
+    labels = {}
+    for row in rows:
+        if len(row) < 2 or not row[1].strip().isdecimal():
+            line = ",".join(row)
+            raise ValueError(
+                f"{path} must hold lines file,label (an index), got {line!r}"
+            )
+        labels[row[0].strip()] = int(row[1])
+    if missing := sorted(set(files) - set(labels)):
+        raise ValueError(f"{path} must label every image, got none for {missing[0]}")
+    return labels

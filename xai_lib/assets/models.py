@@ -1,0 +1,136 @@
+"""Pretrained classifiers, ready to be explained."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from .catalog import Asset, catalog, find_model, torchvision_names
+from .fetch import obtain
+from .layers import named_layers
+from .nets import build
+from .transform import Transform
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A pretrained net with what is needed to use and to cite it.
+
+    Attributes
+    ----------
+    name : its name in the catalogue
+    model : the net, in eval mode, parameters frozen, channels-last
+    transform : from a float tensor in [0, 1] (3, H, W) or (N, 3, H, W), or a PIL image,
+        to the net's input
+    classes : name of each class
+    layers : names of the modules "middle" and "final"; "input" is None
+    card : source, licence, citation, reported accuracy
+    """
+
+    name: str
+    model: nn.Module
+    transform: Callable[..., Tensor]
+    classes: list[str]
+    layers: dict[str, str | None]
+    card: dict = field(repr=False)
+
+
+def list_models() -> list[str]:
+    """Return the models by name: those of the registries first, then torchvision's."""
+    ours = [name for name, asset in catalog().items() if asset.kind == "model"]
+    return ours + [name for name in torchvision_names() if name not in ours]
+
+
+def load_model(name: str) -> Classifier:
+    """Load a pretrained classifier; fetch its weights if they are not in the cache.
+
+    Parameters
+    ----------
+    name : one of `list_models`; ``name@IMAGENET1K_V2`` asks torchvision for other
+        weights than IMAGENET1K_V1.
+
+    Returns
+    -------
+    Classifier
+        With ``.model`` in eval mode, parameters frozen, memory format channels-last.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model.
+    AssetError
+        If its weights cannot be had from anywhere.
+
+    Notes
+    -----
+    ``resnet50_caffe`` is the original ResNet-50 in the Caffe convention: ``.transform``
+    subtracts the Caffe mean on the scale 0..255; channels stay RGB, its first kernel is
+    flipped. Elsewhere the mean is sometimes folded into that kernel, which is wrong in
+    the 3-pixel border because the padding is zero after the mean, not before.
+
+    Examples
+    --------
+    >>> net = load_model("resnet18")
+    >>> net.layers
+    {'input': None, 'middle': 'layer2', 'final': 'layer4'}
+    """
+    asset = find_model(name)
+    transform = _transform(asset)
+    model = _fill(asset, obtain(asset))
+    layers = named_layers(model, transform.crop) | asset.info.get("layers", {})
+    return Classifier(asset.name, model, transform, _classes(), layers, _card(asset))
+
+
+def _fill(asset: Asset, state: dict[str, Tensor]) -> nn.Module:
+    """Build the net without drawing random weights and put the fetched ones in."""
+    with torch.device("meta"):
+        model = build(asset.info["architecture"])
+    if "densenet" in asset.name:  # older files write norm.1 for norm1
+        state = {
+            re.sub(r"\.(norm|relu|conv)\.([12])\.", r".\1\2.", k): v
+            for k, v in state.items()
+        }
+    for key in model.state_dict():
+        if key.endswith("num_batches_tracked"):
+            state.setdefault(key, torch.zeros((), dtype=torch.long))
+    model.load_state_dict(state, assign=True)
+    model = model.eval().requires_grad_(False)
+    return model.to(memory_format=torch.channels_last)
+
+
+def _transform(asset: Asset) -> Transform:
+    info = asset.info
+    if "mean" in info:
+        return Transform(tuple(info["mean"]), tuple(info["std"]))
+    choices = torchvision.models.get_model_weights(info["architecture"])
+    preset = choices[info["weights"]].transforms()
+    return Transform(
+        tuple(preset.mean),
+        tuple(preset.std),
+        preset.resize_size[0],
+        preset.crop_size[0],
+        preset.interpolation,
+    )
+
+
+def _classes() -> list[str]:
+    """Return the 1000 class names of ImageNet, which all models here share."""
+    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    return list(weights.meta["categories"])
+
+
+def _card(asset: Asset) -> dict:
+    return {
+        "name": asset.name,
+        "architecture": asset.info["architecture"],
+        "sources": [str(source) for source in asset.sources],
+        "licence": asset.licence,
+        "citation": asset.citation,
+        "reported_top1": asset.info.get("top1"),
+        "reported_by": asset.info.get("top1_source", "not stated"),
+        "megabytes": asset.megabytes,
+        "digest": asset.digest or "recorded at the first download",
+    }
