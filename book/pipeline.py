@@ -204,8 +204,9 @@ def builder_versions():
 
 def tidy(html, places):
     """Remove what no reader needs; offer the notebooks' sources for download."""
-    for path in html.rglob("*.map"):
-        path.unlink()
+    for path in [*html.rglob("*.map"), *html.glob("_static/vendor/*/webfonts/*.ttf")]:
+        path.unlink()  # every browser of today takes the .woff2 beside the .ttf
+    shutil.rmtree(html / "_static/locales", ignore_errors=True)
     for path in html.glob("_sources/notebooks/*.ipynb"):
         shutil.copyfile(places.root / "notebooks" / path.name, path)
 

@@ -1,0 +1,273 @@
+"""The pipeline on a book of one page and one chapter; and what it must refuse."""
+
+import json
+import re
+import shutil
+
+import chapters
+import checks
+import nbformat
+import pipeline
+import pytest
+from places import Places
+
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+TOC = """
+format: jb-book
+root: book/intro
+parts:
+  - caption: Chapters
+    chapters:
+      - file: notebooks/01_tiny
+"""
+
+
+def code(source, **metadata):
+    return nbformat.v4.new_code_cell(source, metadata=metadata)
+
+
+def notebook(*cells):
+    language = {"language_info": {"name": "python"}}
+    return nbformat.v4.new_notebook(cells=list(cells), metadata=KERNEL | language)
+
+
+def tiny_chapter():
+    return notebook(
+        code("n: int = 3  # how many", tags=["parameters"]),
+        nbformat.v4.new_markdown_cell("# Tiny\n\nThe square is $n^2$."),
+        code("print(n)"),
+    )
+
+
+@pytest.fixture
+def book(tmp_path, root):
+    """Return the places of a small book with this repository's configuration."""
+    for name in ("book", "notebooks", "xai_lib", "data"):
+        (tmp_path / name).mkdir()
+    for name in ("_config.yml", "pyproject.toml"):
+        shutil.copy(root / name, tmp_path)
+    (tmp_path / "_toc.yml").write_text(TOC)
+    (tmp_path / "book/intro.md").write_text("# Hello\n\nA page.\n")
+    (tmp_path / "book/references.bib").touch()
+    (tmp_path / "notebooks/profiles.toml").write_text(
+        '[quick."01_tiny"]\nn = 2\n[laptop]\n'
+    )
+    nbformat.write(tiny_chapter(), tmp_path / "notebooks/01_tiny.ipynb")
+    return Places(tmp_path, "quick")
+
+
+def run(book, parameters=None):
+    return chapters.run(book.root / "notebooks/01_tiny.ipynb", book, parameters or {})
+
+
+# ---- running -----------------------------------------------------------------------
+
+
+def test_a_chapter_runs_once_and_again_when_what_it_depends_on_changes(book, capsys):
+    done = run(book, {"n": 2})
+    first = done.stat().st_mtime_ns
+    assert nbformat.read(done, 4).cells[2].outputs[0].text == "2\n"
+    run(book, {"n": 2})
+    assert done.stat().st_mtime_ns == first
+    assert "unchanged" in capsys.readouterr().out
+    run(book, {"n": 4})
+    assert nbformat.read(done, 4).cells[2].outputs[0].text == "4\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["xai_lib/new.py", "data/new.toml", "data/results/a.csv"]
+)
+def test_the_key_follows_the_library_and_the_data(book, name):
+    source = book.root / "notebooks/01_tiny.ipynb"
+    before = chapters.key_of(source, book.root, {})
+    path = book.root / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("x = 1\n")
+    assert chapters.key_of(source, book.root, {}) != before
+
+
+def test_the_key_does_not_follow_a_page_of_prose(book):
+    source = book.root / "notebooks/01_tiny.ipynb"
+    before = chapters.key_of(source, book.root, {})
+    (book.root / "book/intro.md").write_text("# Hello\n\nAnother word.\n")
+    (book.root / "data/README.md").write_text("a datasheet\n")
+    assert chapters.key_of(source, book.root, {}) == before
+
+
+def test_a_failing_chapter_names_the_cell_its_source_and_the_error(book, capsys):
+    path = book.root / "notebooks/01_tiny.ipynb"
+    chapter = tiny_chapter()
+    chapter.cells.append(code("x = 0\n1 / x"))
+    nbformat.write(chapter, path)
+    arguments = ["chapters", "--profile", "quick", "--root", str(book.root)]
+    assert pipeline.main(arguments) == 1
+    said = capsys.readouterr().err
+    assert "01_tiny failed in cell 3: ZeroDivisionError" in said
+    assert "    1 / x" in said
+    assert "Traceback" in said
+    assert not (book.executed / "01_tiny.ipynb").exists()
+
+
+def test_a_profile_may_only_set_what_the_chapter_declares(book):
+    with pytest.raises(
+        chapters.ChapterError, match="sets m, the parameters cell has n"
+    ):
+        run(book, {"m": 1})
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones(book, capsys):
+    arguments = ["chapters", "--profile", "fast", "--root", str(book.root)]
+    assert pipeline.main(arguments) == 1
+    assert "one of quick, laptop, got fast" in capsys.readouterr().err
+
+
+def test_a_page_that_the_toc_names_must_exist(book, capsys):
+    (book.root / "book/intro.md").unlink()
+    assert pipeline.main(["stage", "--root", str(book.root)]) == 1
+    assert "does not exist: book/intro" in capsys.readouterr().err
+
+
+# ---- what a page does not keep -----------------------------------------------------
+
+
+def test_values_are_written_beside_their_meanings():
+    chapter = notebook(
+        code(
+            'n: int = 3  # how many\nnames: str = "a,b"  # which, # and all',
+            tags=["parameters"],
+        )
+    )
+    chapters.set_parameters(chapter, {"n": 5, "names": "c"}, "01_tiny")
+    assert chapter.cells[0].source == (
+        'n: int = 5  # how many\nnames: str = "c"  # which, # and all'
+    )
+
+
+def test_cleaning_leaves_no_trace_of_the_run():
+    new_output = nbformat.v4.new_output
+    cell = code("x", papermill={"duration": 1}, tags=["keep"])
+    cell.outputs = [
+        new_output("stream", name="stderr", text="a warning"),
+        new_output("stream", name="stdout", text="a result"),
+    ]
+    run_one = notebook(code("n = 1", tags=["injected-parameters"]), cell)
+    run_one.metadata |= {"papermill": {}, "widgets": {"state": "large"}}
+    page = chapters.clean(run_one)
+    assert [c.source for c in page.cells] == ["x"]
+    assert page.cells[0].metadata == {"tags": ["keep"]}
+    assert [o.text for o in page.cells[0].outputs] == ["a result"]
+    assert set(page.metadata) == {"kernelspec", "language_info"}
+    assert chapters.complaints(run_one) == ["cell 1 wrote to stderr: a warning"]
+
+
+# ---- staging -----------------------------------------------------------------------
+
+
+def test_staging_copies_and_removes_and_keeps_what_did_not_change(book):
+    pipeline.stage(book)
+    page = book.site / "book/intro.md"
+    before = page.stat().st_mtime_ns
+    extra = book.root / "book/extra.md"
+    extra.write_text("# Extra\n")
+    pipeline.stage(book)
+    assert (book.site / "book/extra.md").exists()
+    extra.unlink()
+    pipeline.stage(book)
+    assert not (book.site / "book/extra.md").exists()
+    assert page.stat().st_mtime_ns == before
+
+
+def test_an_example_address_shows_no_buttons_a_real_one_does(book, monkeypatch):
+    assert "colab" not in pipeline.staged_config(book.root)
+    monkeypatch.setenv("XAI_LIB_REPOSITORY", "https://github.com/someone/fork/")
+    config = pipeline.staged_config(book.root)
+    assert "colab" in config
+    assert "url: https://github.com/someone/fork\n" in config
+
+
+@pytest.mark.slow
+def test_the_whole_way_publishes_once_and_then_has_nothing_to_do(book, capfd, root):
+    shutil.copytree(root / "book/_static", book.root / "book/_static")
+    shutil.copytree(root / "book/_ext", book.root / "book/_ext")
+    arguments = ["all", "--profile", "quick", "--root", str(book.root)]
+    assert pipeline.main(arguments) == 0
+    page = (book.html / "notebooks/01_tiny.html").read_text()
+    assert re.search(r'n</span><span class="p">:</span>.*>2</span>', page)
+    assert "THEBE" not in page
+    capfd.readouterr()
+    assert pipeline.main(arguments) == 0
+    assert "nothing changed" in capfd.readouterr().out
+    (book.root / "book/intro.md").write_text("# Hello\n\n[gone](nowhere.md)\n")
+    assert pipeline.main(arguments) == 1
+    assert "A page." in (book.html / "book/intro.html").read_text()
+
+
+# ---- checks ------------------------------------------------------------------------
+
+FIGURE = '<figure><img src="a.png" alt="a line"><figcaption>A.</figcaption></figure>'
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Return a function that writes a page's body and lists the site's problems."""
+    (tmp_path / "a.png").write_bytes(b"png")
+    (tmp_path / "other.html").write_text('<main><h1 id="top">Other</h1></main>')
+
+    def problems(body):
+        text = f'<html><body><main><div class="cell_output">{body}</div></main></body>'
+        (tmp_path / "index.html").write_text(text)
+        return checks.check_site(tmp_path)
+
+    return problems
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        FIGURE,
+        '<a href="other.html#top">there</a> <a href="#">here</a>',
+        '<a href="https://example.org/">outside</a>',
+        f"<xai-frames>{FIGURE}</xai-frames>",
+        '<figure><xai-frames><img src="a.png" alt="x"></xai-frames>'
+        "<figcaption>A.</figcaption></figure>",
+    ],
+)
+def test_a_sound_page_passes(site, body):
+    assert site(body) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('<script src="https://cdn.example.org/x.js"></script>', "from outside"),
+        ('<link rel="stylesheet" href="//example.org/x.css">', "from outside"),
+        ('<iframe src="http://example.org"></iframe>', "from outside"),
+        ('<img src="https://example.org/a.png" alt="a">', "from outside"),
+        ('<img srcset="a.png 1x, https://example.org/a.png 2x" alt="a">', "outside"),
+        ("<style>a { background: url(https://example.org/b.png) }</style>", "style"),
+        ('<a href="gone.html">x</a>', "dead link gone.html"),
+        ('<a href="../../etc/passwd">x</a>', "dead link"),
+        ('<a href="other.html#nowhere">x</a>', "no anchor for other.html#nowhere"),
+        ('<a href="#nowhere">x</a>', "no anchor for #nowhere"),
+        (FIGURE.replace(' alt="a line"', ""), "without alt text"),
+        (FIGURE.replace("a line", " "), "without alt text"),
+        (FIGURE.replace("<figcaption>A.</figcaption>", ""), "without caption"),
+        ('<img src="a.png" alt="bare">', "without caption"),
+        ('<xai-frames><img src="a.png" alt="x"></xai-frames>', "without caption"),
+        ("x" * 1_600_000, "more than 1,500,000"),
+    ],
+)
+def test_each_fault_is_found_and_named_with_its_page(site, body, message):
+    found = site(body)
+    assert any(message in line for line in found), found
+    assert all(line.startswith("index.html: ") for line in found)
+
+
+def test_faults_of_the_whole_site_are_found(site, tmp_path):
+    (tmp_path / "x.css").write_text("@import 'https://example.org/y.css';")
+    (tmp_path / "x.js.map").write_text(json.dumps({}))
+    (tmp_path / "big.bin").write_bytes(bytes(15_000_001))
+    found = "\n".join(site(FIGURE))
+    assert "x.css: loads https://example.org/y.css" in found
+    assert "source map left: x.js.map" in found
+    assert "the site: 15," in found
