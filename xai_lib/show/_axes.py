@@ -1,8 +1,16 @@
 """What the plots share: labels at the ends of lines, rulers, printed names."""
 
 import numpy as np
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
-from xai_lib.show.style import SOFT, method_label
+from xai_lib.show.style import (
+    FAMILY_DASHES,
+    FAMILY_LABELS,
+    INK,
+    SOFT,
+    families,
+    method_label,
+)
 
 _GAP = 13.5  # points between two labels, one line of letters of 10 points
 _SIZE = 10
@@ -103,3 +111,34 @@ def rulers(axis, rulers) -> None:
             fontsize=10,
             color=SOFT,
         )
+
+
+def log_scales(axis, log: str) -> None:
+    """Put the axes named in log on a log scale, with few and round ticks."""
+    if "x" in log:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.xaxis.set_minor_locator(NullLocator())
+    if "y" in log:
+        axis.set_yscale("log")
+        axis.yaxis.set_minor_locator(NullLocator())
+
+
+def family_key(axis, names) -> None:
+    """Say once which dashes are which family, if there is more than one."""
+    present = families(names)
+    if len(present) < 2:
+        return
+    handles = [
+        axis.plot([], [], color=INK, linestyle=FAMILY_DASHES[f], label=FAMILY_LABELS[f])
+        for f in present
+    ]
+    axis.figure.legend(
+        handles=[handle for (handle,) in handles],
+        loc="outside upper center",
+        ncols=len(present),
+        fontsize=10,
+        handlelength=2.6,
+        columnspacing=1.4,
+    )

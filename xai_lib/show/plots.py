@@ -2,17 +2,18 @@
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
-from xai_lib.show._axes import label_ends, printed_names, rulers
+from xai_lib.show._axes import (
+    family_key,
+    label_ends,
+    log_scales,
+    printed_names,
+    rulers,
+)
 from xai_lib.show._data import as_array, as_bands, as_curves, as_named
 from xai_lib.show.style import (
-    FAMILY_DASHES,
-    FAMILY_LABELS,
-    INK,
     SOFT,
     WIDTH,
-    families,
     house_style,
     line_style,
     method_colour,
@@ -101,44 +102,14 @@ def curve_plot(
     axis = figure.subplots()
     axis.grid(True, zorder=0)
     axis.set(xlabel=xlabel, ylabel=ylabel)
-    _log_scales(axis, log)
+    log_scales(axis, log)
     axis.set_xlim(x.min(), x.max())
     if ylim is not None:  # set_ylim(None) would stop the automatic limits
         axis.set_ylim(*ylim)
     rulers(axis, marks)
     _curves(axis, x, curves, bands, printed_names(labels, curves), references)
-    _family_key(axis, curves)
+    family_key(axis, curves)
     return figure
-
-
-def _log_scales(axis, log: str) -> None:
-    if "x" in log:
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axis.xaxis.set_minor_locator(NullLocator())
-    if "y" in log:
-        axis.set_yscale("log")
-        axis.yaxis.set_minor_locator(NullLocator())
-
-
-def _family_key(axis, names) -> None:
-    """Say once which dashes are which family, if there is more than one."""
-    present = families(names)
-    if len(present) < 2:
-        return
-    handles = [
-        axis.plot([], [], color=INK, linestyle=FAMILY_DASHES[f], label=FAMILY_LABELS[f])
-        for f in present
-    ]
-    axis.figure.legend(
-        handles=[handle for (handle,) in handles],
-        loc="outside upper center",
-        ncols=len(present),
-        fontsize=10,
-        handlelength=2.6,
-        columnspacing=1.4,
-    )
 
 
 def spectra_plot(
