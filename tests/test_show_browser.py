@@ -114,11 +114,13 @@ def test_mouse_moves_the_second_alone(page, sliders):
     from selenium.webdriver import ActionChains
 
     slider, _ = parts(page, 1)
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", slider)
     right = slider.size["width"] // 2 - 6
     ActionChains(page).move_to_element_with_offset(slider, right, 0).click().perform()
     assert parts(page, 1)[1] == expected(sliders[1], 1)
     assert parts(page, 0)[1] == expected(sliders[0], 1)
-    ActionChains(page).drag_and_drop_by_offset(slider, -2 * right, 0).perform()
+    drag = ActionChains(page).move_to_element_with_offset(slider, right, 0)
+    drag.click_and_hold().move_by_offset(-2 * right, 0).release().perform()
     assert parts(page, 1)[1] == expected(sliders[1], 0)
 
 
