@@ -22,8 +22,9 @@ test: install
 slow: install
 	$(PY) -m pytest -m slow
 
+XAI_LIB_SITE ?=
 browser: install
-	$(PY) -m pytest -m browser tests/browser
+	XAI_LIB_SITE=$(XAI_LIB_SITE) $(PY) -m pytest -m browser tests/browser
 
 colab:
 	PYTHON="$(PYTHON)" tests/drills/colab
