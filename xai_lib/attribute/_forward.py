@@ -40,7 +40,8 @@ def split(model: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, Tail]
     """Cut the model at a layer: its output h for x, and the rest as a function of h.
 
     The part before the layer is run again with each call of the rest, without a graph:
-    a skip connection around the layer then meets its own image.
+    a skip connection around the layer then meets its own image. h is handed over as a
+    copy, since an in-place ReLU may follow.
     """
     if layer is None or layer == "input":
         return x, lambda h, rows: model(h)
@@ -48,7 +49,13 @@ def split(model: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, Tail]
     parts = [_output(model, module, part) for part in x.split(rows_per_pass(model, x))]
 
     def tail(h: Tensor, rows: Tensor) -> Tensor:
-        with forward_hook(module, lambda *call: h):
+        wanted = torch.is_grad_enabled()
+
+        def replace(*call) -> Tensor:
+            torch.set_grad_enabled(wanted)
+            return h.clone()
+
+        with torch.no_grad(), forward_hook(module, replace):
             return model(x[rows])
 
     return torch.cat(parts), tail
@@ -56,7 +63,12 @@ def split(model: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, Tail]
 
 def _output(model: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
     outputs = []
-    with torch.no_grad(), forward_hook(module, lambda *call: outputs.append(call[2])):
+
+    def keep(module, inputs, output):
+        safe = output.clone() if isinstance(output, Tensor) else output
+        outputs.append(safe)  # an in-place ReLU may follow
+
+    with torch.no_grad(), forward_hook(module, keep):
         model(x)
     if len(outputs) != 1 or not isinstance(outputs[0], Tensor):
         raise ValueError(
@@ -106,13 +118,13 @@ def rows_per_pass(model: nn.Module, x: Tensor) -> int:
     """Return how many images like x[0] one forward and backward pass may hold.
 
     What autograd keeps for one image is measured once per model and shape; half of the
-    free memory may be filled, at most 32 rows on a CPU, where more gains nothing.
+    free memory may be filled, at most 8 rows on a CPU, where more gains nothing.
     """
     key = (tuple(x.shape[1:]), x.dtype, x.device.type)
     known = _BYTES.setdefault(model, {})
     if key not in known:
         known[key] = _saved_bytes(model, x[:1])
-    limit = 32 if x.device.type == "cpu" else 1024
+    limit = 8 if x.device.type == "cpu" else 1024
     return max(1, min(limit, _free_bytes(x.device) // 2 // max(1, known[key])))
 
 

@@ -1,6 +1,6 @@
 """The gradient family: gradient, its product with the input, its averages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -149,34 +149,53 @@ def integrated_gradients(
     result = torch.empty_like(h)
     for i, c in enumerate(fixed_target(model, x, target)):
         path = start[i] + nodes.view(column) * delta[i]  # (steps, C, H, W)
-        slopes = row_gradients(model, tail, path, i, c)
+        slopes = row_gradients(tail, path, i, c, rows_per_pass(model, x))
         result[i] = delta[i] * (weights.view(column) * slopes).sum(0)
     return result
 
 
 def row_gradients(
-    model: nn.Module, tail: Tail, points: Tensor, image: int, c: Tensor
+    tail: Tail, points: Tensor, image: int, c: Tensor, per_pass: int
 ) -> Tensor:
     """Return the gradient of logit c at many points (R, ...) that belong to one image."""
     parts = []
-    for part in points.split(rows_per_pass(model, points)):
+    for part in points.split(per_pass):
         rows = torch.full((len(part),), image, device=points.device)
         parts.append(input_gradient(tail, part, rows, c.expand(len(part))))
     return torch.cat(parts)
 
 
-def _noisy(reduce: Callable[[Tensor], Tensor], model, x, target, layer, n, noise, seed):
-    """Reduce, image by image, the gradients (n, ...) at n noisy copies of the input."""
+def noisy_gradients(
+    model: nn.Module,
+    x: Tensor,
+    target: Target,
+    *,
+    layer: str | None = None,
+    n_samples: int = 50,
+    noise: float = 0.15,
+    seed: int = 0,
+) -> Iterator[Tensor]:
+    """Yield, image by image, the gradients (n_samples, ...) at noisy copies of the input.
+
+    Parameters as `smoothgrad`, which is their mean; SquareGrad and VarGrad are two more
+    of their moments, so one set of gradients serves all three.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    >>> x, c = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
+    >>> [g.shape[0] for g in noisy_gradients(net, x, c, n_samples=5)]
+    [5, 5, 5]
+    """
     check_call(model, x, target)
-    check_positive(n_samples=n, noise=noise)
+    check_positive(n_samples=n_samples, noise=noise)
     h, tail = split(model, x, layer)
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.randn((n, *h.shape[1:]), generator=generator).to(h)
-    result = torch.empty_like(h)
+    draws = torch.randn((n_samples, *h.shape[1:]), generator=generator).to(h)
     for i, c in enumerate(fixed_target(model, x, target)):
         sigma = noise * (h[i].max() - h[i].min())
-        result[i] = reduce(row_gradients(model, tail, h[i] + sigma * draws, i, c))
-    return result
+        points = h[i] + sigma * draws
+        yield row_gradients(tail, points, i, c, rows_per_pass(model, x))
 
 
 def smoothgrad(
@@ -219,7 +238,8 @@ def smoothgrad(
     >>> torch.allclose(smoothgrad(net, x, c, n_samples=4), gradient(net, x, c))
     True
     """
-    return _noisy(lambda g: g.mean(0), model, x, target, layer, n_samples, noise, seed)
+    own = {"layer": layer, "n_samples": n_samples, "noise": noise, "seed": seed}
+    return torch.stack([g.mean(0) for g in noisy_gradients(model, x, target, **own)])
 
 
 def squaregrad(
@@ -248,8 +268,9 @@ def squaregrad(
     >>> torch.allclose(square, gradient(net, x, c) ** 2)
     True
     """
-    return _noisy(
-        lambda g: (g**2).mean(0), model, x, target, layer, n_samples, noise, seed
+    own = {"layer": layer, "n_samples": n_samples, "noise": noise, "seed": seed}
+    return torch.stack(
+        [(g**2).mean(0) for g in noisy_gradients(model, x, target, **own)]
     )
 
 
@@ -283,4 +304,5 @@ def vargrad(
         raise ValueError(
             f"n_samples must be at least 2 for a variance, got {n_samples}"
         )
-    return _noisy(lambda g: g.var(0), model, x, target, layer, n_samples, noise, seed)
+    own = {"layer": layer, "n_samples": n_samples, "noise": noise, "seed": seed}
+    return torch.stack([g.var(0) for g in noisy_gradients(model, x, target, **own)])

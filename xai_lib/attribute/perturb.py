@@ -16,23 +16,18 @@ from xai_lib.attribute._forward import (
 )
 
 
-def _score_copies(model, tail: Tail, h: Tensor, c: Tensor, edit, n: int, score):
+def _score_copies(tail: Tail, h: Tensor, c: Tensor, edit, n: int, score, per_pass: int):
     """Yield (copies, scores (n', B)) for n edited copies of each image, in parts.
 
     edit(h, copies) returns (n', B, ...), the copies with those numbers.
     """
-    per_pass = max(1, rows_per_pass(model, h) // len(h))
     images = torch.arange(len(h), device=h.device)
-    for copies in torch.arange(n, device=h.device).split(per_pass):
+    for copies in torch.arange(n, device=h.device).split(max(1, per_pass // len(h))):
         changed = edit(h, copies)  # (n', B, C, H, W)
         rows = images.repeat(len(copies))
         with torch.no_grad():
             logits = tail(changed.flatten(0, 1), rows)
         yield copies, score(logits, c.repeat(len(copies))).view(len(copies), len(h))
-
-
-def _batches(model: nn.Module, x: Tensor):
-    return torch.arange(len(x), device=x.device).split(rows_per_pass(model, x))
 
 
 def _check_map(h: Tensor, name: str, layer: str | None) -> None:
@@ -93,7 +88,7 @@ def occlusion(
     if window > min(H, W):
         raise ValueError(f"window must be at most {min(H, W)}, got {window}")
     down, across = (math.ceil((side - window) / stride) + 1 for side in (H, W))
-    c = fixed_target(model, x, target)
+    c, per_pass = fixed_target(model, x, target), rows_per_pass(model, x)
 
     def cover(h: Tensor, copies: Tensor) -> Tensor:
         changed = h.repeat(len(copies), 1, 1, 1, 1)  # (n', B, C, H, W)
@@ -103,10 +98,10 @@ def occlusion(
         return changed
 
     fall = h.new_empty(down * across, len(h))
-    for rows in _batches(model, h):
+    for rows in torch.arange(len(x), device=x.device).split(per_pass):
         part, before = h[rows], select(_logits(tail, h[rows], rows), c[rows])
         scored = _score_copies(
-            model, _rows(tail, rows), part, c[rows], cover, len(fall), select
+            _rows(tail, rows), part, c[rows], cover, len(fall), select, per_pass
         )
         for copies, score in scored:
             fall[copies[:, None], rows] = before - score
@@ -218,9 +213,9 @@ def rise(
     h, tail = split(model, x, layer)
     _check_map(h, "rise", layer)
     masks = rise_masks(n_masks, tuple(h.shape[2:]), grid, p, seed)
-    c = fixed_target(model, x, target)
+    c, per_pass = fixed_target(model, x, target), rows_per_pass(model, x)
     result = torch.zeros_like(h[:, 0])  # (B, H, W)
-    for rows in _batches(model, h):
+    for rows in torch.arange(len(x), device=x.device).split(per_pass):
         kept = []  # the masks of the part under way
 
         def mask(h: Tensor, copies: Tensor, kept=kept) -> Tensor:
@@ -228,7 +223,7 @@ def rise(
             return h * kept[0][:, None]  # (n', B, C, H, W)
 
         scored = _score_copies(
-            model, _rows(tail, rows), h[rows], c[rows], mask, n_masks, _probability
+            _rows(tail, rows), h[rows], c[rows], mask, n_masks, _probability, per_pass
         )
         for _, scores in scored:
             result[rows] += torch.einsum("nb,nhw->bhw", scores, kept[0][:, 0])

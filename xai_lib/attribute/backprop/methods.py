@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from xai_lib._check import Target
+from xai_lib._check import Target, check_call
+from xai_lib.attribute._forward import rows_per_pass
 from xai_lib.attribute.backprop.engine import ModifiedBackprop
 from xai_lib.attribute.backprop.rules import guided
 from xai_lib.attribute.gradients import gradient
@@ -37,6 +38,8 @@ def guided_backprop(
     >>> guided_backprop(net, torch.ones(1, 1, 2, 2), torch.tensor([0])).min() >= 0
     tensor(True)
     """
+    check_call(model, x, target)
+    rows_per_pass(model, x)  # measured here, so that the engine sees our passes alone
     with ModifiedBackprop([("relu", guided)]) as engine:
         result = gradient(model, x, target, layer=layer)
     if not engine.seen["relu"]:

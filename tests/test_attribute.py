@@ -1,0 +1,365 @@
+"""Every method: shapes, oracles, batch equals loop, the model untouched."""
+
+import copy
+
+import pytest
+import torch
+from nets import Residual, images, linear_net, small_cnn
+from torch import nn
+from torch.nn import functional as F
+
+from xai_lib.attribute import (
+    METHODS,
+    channel_max_abs,
+    channel_sum,
+    find_method,
+    grad_cam,
+    gradient,
+    gradient_x_input,
+    guided_backprop,
+    integrated_gradients,
+    occlusion,
+    percentile_scale,
+    rise,
+    rise_masks,
+    smoothgrad,
+    squaregrad,
+    vargrad,
+)
+from xai_lib.attribute._forward import rows_per_pass
+from xai_lib.attribute._layers import last_spatial_layer, spatial_layers
+
+FAST = {
+    "smoothgrad": {"n_samples": 4},
+    "squaregrad": {"n_samples": 4},
+    "vargrad": {"n_samples": 4},
+    "integrated_gradients": {"steps": 6},
+    "occlusion": {"window": 5, "stride": 3},
+    "rise": {"n_masks": 12, "grid": 4},
+}
+LABELS = torch.tensor([1, 3])
+
+
+def make(name, model, x, target=LABELS, **own):
+    return METHODS[name](model, x, target, **{**FAST.get(name, {}), **own})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_shape_dtype_and_signature(name):
+    x = images(dtype=torch.float64)
+    maps = make(name, small_cnn().double(), x)
+    wanted = {"grad_cam": (2, 1, 8, 8), "occlusion": (2, 1, 16, 16)}
+    wanted["rise"] = wanted["occlusion"]
+    assert maps.shape == wanted.get(name, x.shape)
+    assert maps.dtype == torch.float64 and not maps.requires_grad
+    assert METHODS[name].name == name and METHODS[name].colour.startswith("#")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_batch_equals_loop(name):
+    model, x = small_cnn().double(), images(5, dtype=torch.float64)
+    target = torch.arange(5)
+    whole = make(name, model, x, target)
+    alone = [make(name, model, x[i : i + 1], target[i : i + 1]) for i in range(5)]
+    torch.testing.assert_close(whole, torch.cat(alone), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_chunks_do_not_change_the_map(name, monkeypatch):
+    model, x = small_cnn().double(), images(3, dtype=torch.float64)
+    whole = make(name, model, x, torch.arange(3))
+    for module in ("gradients", "perturb", "_forward"):
+        path = f"xai_lib.attribute.{module}.rows_per_pass"
+        monkeypatch.setattr(path, lambda model, x: 2, raising=False)
+    parts = make(name, model, x, torch.arange(3))
+    torch.testing.assert_close(whole, parts, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_model_is_left_as_it_was(name):
+    model, x = Residual().eval(), images()
+    before, kept = copy.deepcopy(model.state_dict()), x.clone()
+    make(name, model, x)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert not any(m._forward_hooks or m._backward_hooks for m in model.modules())
+    assert not model.training and torch.equal(x, kept) and not x.requires_grad
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_in_place_and_reused_relus_change_nothing(name):
+    x = images(dtype=torch.float64)
+    pairs = [(Residual(True), Residual(False)), (small_cnn(True), small_cnn(False))]
+    for one, other in pairs:
+        maps = [make(name, net.double().eval(), x) for net in (one, other)]
+        torch.testing.assert_close(*maps, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_any_layer(name):
+    model, x = small_cnn().double(), images(dtype=torch.float64)
+    maps = make(name, model, x, layer="3")
+    channels = 1 if METHODS[name].family in ("cam", "prediction") else 8
+    assert maps.shape == (2, channels, 8, 8)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_target_function_is_the_class_it_names(name):
+    model, x = small_cnn().double(), images(dtype=torch.float64)
+    top = model(x).argmax(1)
+    by_function = make(name, model, x, lambda logits: logits.argmax(1))
+    torch.testing.assert_close(by_function, make(name, model, x, top))
+
+
+def test_gradient_is_the_derivative():
+    model, x = small_cnn().double(), images(dtype=torch.float64)
+    g, step = gradient(model, x, LABELS), 1e-6
+    for place in [(0, 0, 3, 4), (0, 2, 15, 0)]:
+        moved = x.clone()
+        moved[place] += step
+        slope = (model(moved) - model(x))[place[0], LABELS[place[0]]] / step
+        assert abs(slope - g[place]) < 1e-5
+
+
+def test_layer_gradient_is_the_gradient_of_the_rest():
+    model, x = small_cnn().double(), images(dtype=torch.float64)
+    at_layer = gradient(model, x, LABELS, layer="3")
+    h = model[:4](x).detach()
+    torch.testing.assert_close(at_layer, gradient(model[4:].eval(), h, LABELS))
+
+
+def test_layer_inside_a_residual_branch_meets_its_own_skip():
+    model, x = Residual().double().eval(), images(3, dtype=torch.float64)
+    at_branch = integrated_gradients(
+        model, x, torch.arange(3), layer="branch", steps=64
+    )
+    h = model.branch(model.relu(model.stem(x)))
+    stem = model.relu(model.stem(x))
+    ends = [
+        model.head(model.relu(stem + F.relu(part)).mean((2, 3))) for part in (h, 0 * h)
+    ]
+    fall = (ends[0] - ends[1])[torch.arange(3), torch.arange(3)]
+    torch.testing.assert_close(at_branch.sum((1, 2, 3)), fall, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("quadrature", "steps", "error"),
+    [("gauss_legendre", 64, 2e-3), ("midpoint", 300, 2e-3), ("right", 300, 5e-2)],
+)
+def test_integrated_gradients_are_complete(quadrature, steps, error):
+    model, x = small_cnn().double(), images(dtype=torch.float64)
+    own = {"steps": steps, "quadrature": quadrature}
+    total = integrated_gradients(model, x, LABELS, **own).sum((1, 2, 3))
+    fall = (model(x) - model(0 * x))[torch.arange(2), LABELS]
+    assert ((total - fall).abs() / fall.abs()).max() < error
+
+
+def test_integrated_gradients_use_the_baseline():
+    model, x = small_cnn().double(), images(dtype=torch.float64)
+    same = integrated_gradients(model, x, LABELS, baseline=x, steps=3)
+    assert same.abs().max() == 0
+
+
+def test_linear_net_makes_the_family_one():
+    model, x = linear_net().double(), images(dtype=torch.float64)
+    w = model[1].weight[LABELS].view_as(x)
+    torch.testing.assert_close(gradient(model, x, LABELS), w)
+    torch.testing.assert_close(gradient_x_input(model, x, LABELS), w * x)
+    torch.testing.assert_close(integrated_gradients(model, x, LABELS, steps=2), w * x)
+    torch.testing.assert_close(smoothgrad(model, x, LABELS, n_samples=3), w)
+    torch.testing.assert_close(squaregrad(model, x, LABELS, n_samples=3), w**2)
+    assert vargrad(model, x, LABELS, n_samples=3).abs().max() < 1e-20
+    falls = occlusion(model, x, LABELS, window=1, stride=1)
+    torch.testing.assert_close(falls, (w * x).sum(1, keepdim=True))
+
+
+def test_smoothgrad_moments_belong_together():
+    model, x = small_cnn().double(), images(dtype=torch.float64)
+    own = {"n_samples": 7, "noise": 0.3, "seed": 5}
+    mean, square, var = (
+        f(model, x, LABELS, **own) for f in (smoothgrad, squaregrad, vargrad)
+    )
+    torch.testing.assert_close(var, (square - mean**2) * 7 / 6)
+    other = smoothgrad(model, x, LABELS, n_samples=7, noise=0.3, seed=6)
+    assert (mean - other).abs().max() > 0
+
+
+def test_guided_backprop_by_hand():
+    w1, w2 = torch.tensor([[1.0, -2.0], [-1.0, 1.0]]), torch.tensor([[3.0, -4.0]])
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(2, 2, False), nn.ReLU(), nn.Linear(2, 1, False)
+    )
+    net[1].weight.data, net[3].weight.data = w1, w2
+    x = torch.tensor([3.0, 1.0]).view(1, 1, 1, 2)  # z = (1, -2): unit 1 off
+    r = guided_backprop(net.eval(), x, torch.tensor([0])).flatten()
+    assert r.tolist() == [3.0, -6.0]
+    x = torch.tensor([-1.0, 5.0]).view(1, 1, 1, 2)  # unit 0 off, unit 1 sends -4
+    assert guided_backprop(net, x, torch.tensor([0])).abs().max() == 0
+
+
+def test_guided_backprop_knows_every_form_of_relu():
+    class Net(nn.Module):
+        def __init__(self, relu):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.relu = nn.Conv2d(3, 4, 3), nn.Linear(4, 5), relu
+
+        def forward(self, x):
+            return self.b(self.relu(self.a(x)).mean((2, 3)))
+
+    forms = [
+        nn.ReLU(), nn.ReLU(True), F.relu, torch.relu, lambda z: z.relu(), lambda z: z.relu_(),
+        lambda z: F.relu(input=z, inplace=True), lambda z: F.relu_(z),
+    ]  # fmt: skip
+    x = images()
+    maps = [guided_backprop(Net(form).eval(), x, LABELS) for form in forms]
+    plain = gradient(Net(F.relu).eval(), x, LABELS)
+    assert all(torch.equal(maps[0], other) for other in maps[1:])
+    assert not torch.equal(maps[0], plain)
+    small = guided_backprop(Net(nn.ReLU6()).eval(), x / 10, LABELS)
+    assert torch.equal(small, guided_backprop(Net(nn.ReLU()).eval(), x / 10, LABELS))
+
+
+def test_grad_cam_by_hand():
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    net[0].weight.data = torch.tensor([2.0, -1.0]).view(2, 1, 1, 1)
+    x = torch.tensor([[1.0, -2.0], [3.0, 0.5]]).view(1, 1, 2, 2)
+    cam = grad_cam(net.eval(), x, torch.tensor([0]), layer="0")
+    # w_0 = mean of dS_0/dA_0 = 1/4, w_1 = 0
+    torch.testing.assert_close(cam, torch.relu(2 * x) / 4)
+
+
+def test_grad_cam_takes_the_last_layer_with_positions():
+    model, x = small_cnn(), images()
+    assert last_spatial_layer(model, x) == "5"
+    assert torch.equal(
+        grad_cam(model, x, LABELS), grad_cam(model, x, LABELS, layer="5")
+    )
+    assert spatial_layers(Residual().eval(), x) == {
+        "stem": (16, 16),
+        "branch": (16, 16),
+    }
+
+
+def test_occlusion_by_hand_with_cut_windows():
+    model, x = linear_net(3 * 5 * 7).double(), images(1, 3, 5, 7, dtype=torch.float64)
+    falls = occlusion(model, x, LABELS[:1], window=3, stride=2, value=0.5)
+    w, by_hand = (
+        model[1].weight[1].view(3, 5, 7),
+        torch.zeros(5, 7, dtype=torch.float64),
+    )
+    for top in range(0, 3, 2):
+        for left in range(0, 5, 2):
+            place = (slice(top, top + 3), slice(left, left + 3))
+            fall = (w[:, *place] * (x[0][:, *place] - 0.5)).sum()
+            by_hand[place] += fall / 9
+    torch.testing.assert_close(falls[0, 0], by_hand)
+
+
+def test_occlusion_covers_the_last_pixels():
+    model, x = linear_net(3 * 8 * 8).double(), images(1, 3, 8, 8, dtype=torch.float64)
+    assert (occlusion(model, x, LABELS[:1], window=3, stride=3) != 0).all()
+
+
+def test_rise_masks():
+    masks = rise_masks(400, (30, 45), grid=5, p=0.3, seed=1)(torch.arange(400))
+    assert masks.shape == (400, 1, 30, 45)
+    assert masks.min() >= 0 and masks.max() < 1 + 1e-6
+    assert abs(masks.mean() - 0.3) < 0.02
+    few = rise_masks(400, (30, 45), grid=5, p=0.3, seed=1)(torch.tensor([7, 399]))
+    assert torch.equal(few, masks[[7, 399]])
+
+
+def test_rise_by_hand():
+    model, x = small_cnn().double(), images(dtype=torch.float64)
+    maps = rise(model, x, LABELS, n_masks=20, grid=4, p=0.5, seed=3)
+    by_hand = torch.zeros(2, 16, 16, dtype=torch.float64)
+    for mask in rise_masks(20, (16, 16), 4, 0.5, 3)(torch.arange(20)).double():
+        score = model(x * mask).softmax(1)[torch.arange(2), LABELS]
+        by_hand += score[:, None, None] * mask / 10
+    torch.testing.assert_close(maps[:, 0], by_hand)
+
+
+def test_reductions():
+    maps = torch.tensor([[1.0, -3.0], [0.5, 0.5]]).view(2, 2, 1, 1)
+    assert channel_sum(maps).flatten().tolist() == [-2, 1]
+    assert channel_max_abs(maps).flatten().tolist() == [3, 0.5]
+    scaled = percentile_scale(images() * 7, 90)
+    assert scaled.abs().max() == 1 and (scaled.abs() == 1).float().mean() < 0.11
+    assert percentile_scale(torch.zeros(1, 4, 4)).abs().max() == 0
+
+
+def test_find_method():
+    assert find_method("rise") is METHODS["rise"] and find_method(rise) is rise
+    with pytest.raises(ValueError, match="one of gradient, .*got 'risee'"):
+        find_method("risee")
+
+
+def test_rows_per_pass_follows_the_free_memory(monkeypatch):
+    model, x = small_cnn(), images()
+    assert rows_per_pass(model, x) == 8
+    monkeypatch.setattr(
+        "xai_lib.attribute._forward._free_bytes", lambda device: 200_000
+    )
+    assert 1 <= rows_per_pass(model, x) < 8
+    monkeypatch.setattr("xai_lib.attribute._forward._free_bytes", lambda device: 1)
+    assert rows_per_pass(model, x) == 1
+
+
+NAN = images()
+NAN[1, 0, 0, 0] = float("nan")
+BAD = {
+    "train mode": (lambda: small_cnn().train(), images(), LABELS, {}, "train mode"),
+    "no module": (lambda: 3, images(), LABELS, {}, "Module, got int"),
+    "three dims": (small_cnn, images()[0], LABELS, {}, r"\(B, C, H, W\), got \(3, 16, 16\)"),
+    "empty batch": (small_cnn, images()[:0], LABELS[:0], {}, r"got \(0, 3"),
+    "bytes": (small_cnn, images().byte(), LABELS, {}, "floating tensor, got torch.uint8"),
+    "not a tensor": (small_cnn, [1], LABELS, {}, "tensor, got list"),
+    "NaN": (small_cnn, NAN, LABELS, {}, r"NaN or infinity in images \[1\]"),
+    "class too high": (small_cnn, images(), LABELS + 3, {}, "lie in 0..4, got"),
+    "class negative": (small_cnn, images(), LABELS - 2, {}, "lie in 0..4, got -1"),
+    "target shape": (small_cnn, images(), LABELS[:1], {}, r"\(2,\), got \(1,\)"),
+    "target float": (small_cnn, images(), LABELS.float(), {}, "got torch.float32"),
+    "target int": (small_cnn, images(), 3, {}, "function of the logits, got int"),
+    "unknown layer": (small_cnn, images(), LABELS, {"layer": "x"}, "module's name .*'x'"),
+    "layer is no name": (small_cnn, images(), LABELS, {"layer": 3}, "got 3"),
+    "reused layer": (lambda: Residual().eval(), images(), LABELS, {"layer": "relu"}, "ran 3 t"),
+    "no logits": (lambda: nn.Conv2d(3, 2, 1).eval(), images(), LABELS, {}, r"\(B, classes\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["gradient", "rise", "integrated_gradients"])
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(case, name):
+    model, x, target, own, message = BAD[case]
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
+        make(name, model(), x, target, **own)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, x: integrated_gradients(m, x, LABELS, steps=0), "steps must be above 0"),
+        (lambda m, x: integrated_gradients(m, x, LABELS, quadrature="left"), "got 'left'"),
+        (lambda m, x: smoothgrad(m, x, LABELS, n_samples=0), "n_samples must be above 0"),
+        (lambda m, x: smoothgrad(m, x, LABELS, noise=-1), "noise must be above 0, got -1"),
+        (lambda m, x: vargrad(m, x, LABELS, n_samples=1), "at least 2"),
+        (lambda m, x: occlusion(m, x, LABELS, window=17), "at most 16, got 17"),
+        (lambda m, x: occlusion(m, x, LABELS, stride=0), "stride must be above 0"),
+        (lambda m, x: rise(m, x, LABELS, p=1.5), r"\(0, 1\], got 1.5"),
+        (lambda m, x: rise(m, x, LABELS, n_masks=0), "n_masks must be above 0"),
+        (lambda m, x: rise(m, x, LABELS, layer="7"), r"\(B, K, h, w\), got \(2, 12\)"),
+        (lambda m, x: grad_cam(m, x, LABELS, layer="7"), r"got \(2, 12\) from '7'"),
+        (lambda m, x: grad_cam(linear_net(), x, LABELS), "got none in Sequential"),
+        (lambda m, x: guided_backprop(linear_net(), x, LABELS), "ReLUs, got none"),
+        (lambda m, x: guided_backprop(m, x, LABELS, layer="5"), "behind layer '5'"),
+        (lambda m, x: channel_sum(x[0]), r"\(B, C, H, W\), got \(3, 16, 16\)"),
+        (lambda m, x: percentile_scale(x, 0), r"\(0, 100\], got 0"),
+    ],
+)  # fmt: skip
+def test_bad_settings(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(small_cnn(), images())
