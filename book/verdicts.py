@@ -1,0 +1,191 @@
+"""Write the page of verdicts from the ledger. Called by the pipeline.
+
+python book/verdicts.py PATH
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from page_parts import Link, control, escape, linker, show, table
+from xai_lib.study import Check, Claim, ledger, load_papers
+from xai_lib.study.verdicts import STATUSES
+
+BADGES = dict(
+    zip(STATUSES, ("success", "warning", "danger", "info", "secondary"), strict=True)
+)
+RESULTS = {"pass": "passes", "fail": "fails", "undecided": "undecided"}
+HEAD = """# Verdicts
+
+Every claim on trial, the number behind it, and what follows. This page is written by a
+program from the claims file (`data/claims.toml`) and from the numbers that the chapters
+recorded; no verdict is typed by hand.
+
+:::{dropdown} How a verdict is computed
+Each claim has one or more conditions: a quantity, a threshold, and the statement of
+what is measured over which images and models. They were written before the experiment was
+run. A condition is checked for every part (usually a model, or a model and a method):
+
+- the check **passes** if the whole 95% interval lies on the required side,
+- it **fails** if the whole interval lies on the other side,
+- it is **undecided** if the interval contains the threshold. Undecided does not pass.
+
+The claim **holds** if every check passes, **holds in part** if some do, and **does not
+hold** if none does. A condition without a number has not passed yet. A claim that we
+have no means to test is **not testable here**.
+
+Intervals are bootstrap intervals over images unless the condition says otherwise. A
+*recorded* number comes from the larger run whose table lies in `data/results`, a *live*
+one from the run inside the chapter; recorded numbers decide where there are any. A rule
+that was changed keeps its old wording and the reason beside it. A claim that does not
+hold here is a statement about our models, images and settings.
+:::
+"""
+
+
+def write_page(path: Path, entries=None, papers=None) -> None:
+    """Write the page of verdicts.
+
+    Parameters
+    ----------
+    path : Path
+        The Markdown file; chapters are linked if they stand in `../notebooks` and in
+        `../_toc.yml` (the staged book).
+    entries, papers : optional
+        What `ledger()` and `load_papers()` return, which is the default.
+    """
+    path = Path(path)
+    entries = ledger() if entries is None else entries
+    papers = load_papers() if papers is None else papers
+    text = page(entries, papers, linker(path.parent.parent))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def page(entries: Sequence[dict], papers: dict, link: Link) -> str:
+    """Return the page as Markdown."""
+    blocks = [HEAD, summary(entries, papers)]
+    for key, paper in papers.items():
+        mine = [entry for entry in entries if entry["claim"].paper == key]
+        if not mine:
+            continue
+        source = f"*{paper['title']}*, " + "{cite:t}`" + paper["key"] + "`."
+        blocks += [f"## {key}: {escape(paper['short'])}", source]
+        blocks += [overview(mine), *(block(entry, link) for entry in mine)]
+    return "\n\n".join(part.strip() for part in blocks) + "\n"
+
+
+def summary(entries: Sequence[dict], papers: dict) -> str:
+    """Return the count of verdicts by paper and status."""
+    found = [(entry["claim"].paper, entry["verdict"].status) for entry in entries]
+    lines = [[key, *(found.count((key, s)) for s in STATUSES)] for key in papers]
+    total = [sum(status == s for _, status in found) for s in STATUSES]
+    head = f"## All {len(entries)} claims\n\n"
+    return head + table(["Paper", *STATUSES], [*lines, ["all", *total]])
+
+
+def overview(entries: Sequence[dict]) -> str:
+    """Return one table of a paper's claims."""
+    lines = []
+    for entry in entries:
+        claim = entry["claim"]
+        name = f"[{claim.id}](#{anchor(claim)}) {escape(claim.title)}"
+        lines.append([name, badge(entry), escape(claim.paper_number)])
+    return table(["Claim", "Verdict", "The paper's number"], lines)
+
+
+def block(entry: dict, link: Link) -> str:
+    """Return everything about one claim."""
+    claim, verdict = entry["claim"], entry["verdict"]
+    rows = [check.row for check in verdict.checks if check.row]
+    wheres = dict.fromkeys(row["where"] for row in rows) or {None: None}
+    links = dict.fromkeys(link(claim.chapter, where) for where in wheres)
+    terms = {
+        "The paper's number": escape(claim.paper_number),
+        "Pass rule": escape(claim.rule),
+        "Decided in": ", ".join(links),
+    }
+    reason = f" {escape(verdict.reason)}." if rows or claim.not_testable else ""
+    return "\n\n".join(
+        [
+            f"({anchor(claim)})=\n### {claim.id}: {escape(claim.title)}",
+            badge(entry) + reason,
+            escape(claim.claim),
+            *numbers(verdict.checks),
+            "\n\n".join(f"{term}\n: {text}" for term, text in terms.items() if text),
+            details(entry),
+        ]
+    )
+
+
+def numbers(checks: Sequence[Check]) -> list[str]:
+    """Return one table per condition that has numbers."""
+    parts = []
+    for criterion in dict.fromkeys(check.criterion for check in checks if check.row):
+        mine = [c for c in checks if c.criterion == criterion]
+        lines = [row_cells(c.row) + [RESULTS[c.result]] for c in mine]
+        parts.append(f"`{criterion.quantity}`, required: {criterion.condition}")
+        parts.append(table([*ROW_HEAD, "Check"], lines))
+    return parts
+
+
+ROW_HEAD = ["Part", "Ours [95% interval]", "n", "Control", "Run"]
+
+
+def row_cells(row: dict) -> list[str]:
+    """Return the cells of one recorded number."""
+    low, high = row["interval"]
+    value = f"{show(row['value'])} [{show(low)}, {show(high)}]"
+    return [escape(row["part"]), value, row["n"], control(row["control"]), row["scale"]]
+
+
+def details(entry: dict) -> str:
+    """Return what is folded away: conditions, settings, other runs, history."""
+    claim, verdict = entry["claim"], entry["verdict"]
+    used = [check.row for check in verdict.checks if check.row]
+    others = [row for row in entry["rows"] if row not in used]
+    lines = [f"Control\n: {escape(claim.control)}"]
+    lines += [f"Note\n: {escape(claim.note)}"] * bool(claim.note)
+    for c in claim.criteria:
+        lines.append(f"`{c.quantity}`, {c.condition}\n: {escape(c.meaning)}")
+    for quantity, meaning in claim.reported:
+        lines.append(f"`{quantity}`, decides nothing\n: {escape(meaning)}")
+    if entry["rows"]:
+        lines.append(settings(entry["rows"]))
+    if others:
+        cells = [[f"`{row['quantity']}`", *row_cells(row)] for row in others]
+        lines.append("Also recorded, without a say in the verdict:")
+        lines.append(table(["Quantity", *ROW_HEAD], cells))
+    for old in claim.history:
+        when = f"Changed {escape(old.changed)}: {escape(old.reason)}"
+        lines.append(f"Earlier rule\n: {escape(old.rule)} {when}")
+    title = "Conditions, control" + (", earlier rules" if claim.history else "")
+    return f":::{{dropdown}} {title}\n" + "\n\n".join(lines) + "\n:::"
+
+
+def settings(rows: Sequence[dict]) -> str:
+    """Return models, seeds and notes of all rows."""
+    models = dict.fromkeys(name for row in rows for name in row["models"])
+    seeds = dict.fromkeys(str(seed) for row in rows for seed in row["seeds"])
+    notes = dict.fromkeys(row["note"] for row in rows if row["note"])
+    text = f"models {', '.join(map(escape, models))}; seeds {', '.join(seeds)}"
+    return f"Settings\n: {'; '.join([text, *map(escape, notes)])}"
+
+
+# ---- small parts ---------------------------------------------------------------------
+
+
+def anchor(claim: Claim) -> str:
+    """Return the name of a claim's place on the page."""
+    return f"claim-{claim.id.lower()}"
+
+
+def badge(entry: dict) -> str:
+    """Return the verdict as a coloured word."""
+    status = entry["verdict"].status
+    return f"{{bdg-{BADGES[status]}}}`{status}`"
+
+
+if __name__ == "__main__":
+    write_page(Path(sys.argv[1]))
