@@ -1,0 +1,100 @@
+"""Ratios of running times: our methods, the raw passes they need, and captum's.
+
+    python tests/benchmarks/bench.py [--write table.md]
+
+The contestants of a row take turns (A B C A B C ...) on the same images, and the median
+of the ratios within a turn is printed, so that a busy machine disturbs all alike.
+Nothing is asserted about time.
+"""
+
+import argparse
+import statistics
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from cases import FULL, Case, all_cases, captum
+from table import table
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one case measured; times in seconds, None where there is no peer."""
+
+    case: Case
+    seconds: float
+    ours_to_raw: float
+    peer_to_raw: float | None
+    difference: float | None
+
+
+def measure(case: Case) -> Row:
+    """Let the contestants take turns; return the median ratios and the difference."""
+    contestants = {"raw": case.raw, "ours": case.ours}
+    if case.peer:
+        contestants["peer"] = case.peer
+    turns, results = [], {}
+    for _ in range(case.repeats):
+        turn = {}
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            results[name] = run()
+            turn[name] = time.perf_counter() - start
+        turns.append(turn)
+
+    def ratio(name: str) -> float:
+        return statistics.median(turn[name] / turn["raw"] for turn in turns)
+
+    difference = None
+    if case.peer and case.comparable:
+        wanted = results["peer"].detach()
+        gap = (case.factor * results["ours"] - wanted).abs().max()
+        difference = (gap / wanted.abs().max()).item()
+    seconds = statistics.median(turn["ours"] for turn in turns)
+    peer = ratio("peer") if case.peer else None
+    return Row(case, seconds, ratio("ours"), peer, difference)
+
+
+def describe(model_name: str, x: Tensor) -> str:
+    """Return what was measured, on what, in one paragraph."""
+    versions = f"torch {torch.__version__}"
+    if captum:
+        from importlib.metadata import version
+
+        versions += f", captum {version('captum')}"
+    shape = " x ".join(map(str, x.shape))
+    threads = torch.get_num_threads()
+    return (
+        f"{model_name}, {shape}, float32, {threads} threads, {versions}. A pass is a "
+        "forward and backward pass to the input for the first five methods, a forward "
+        "pass for the last two. Differences are shares of captum's largest value."
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure resnet18 on eight photographs and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", type=Path, help="also write the table to this file")
+    write = parser.parse_args(arguments).write
+    from xai_lib.assets import load_images, load_model
+
+    net = load_model("resnet18")
+    x = net.transform(load_images("photos", n=8).x)
+    with torch.no_grad():
+        target = net.model(x).argmax(1)
+    warnings.filterwarnings("ignore", module="captum")
+    rows = []
+    for case in all_cases(net.model, x, target, "layer4", FULL):
+        print(f"... {case.name}", flush=True)
+        rows.append(measure(case))
+    text = f"{describe('resnet18', x)}\n\n{table(rows)}\n"
+    print(f"\n{text}")
+    if write:
+        write.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

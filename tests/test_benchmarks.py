@@ -1,0 +1,97 @@
+"""The benchmark's machinery on a tiny net: its pairs, its differences, its table."""
+
+import importlib
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+
+@pytest.fixture(scope="module")
+def bench(root):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(root / "tests" / "benchmarks"))
+        yield importlib.import_module("bench")
+
+
+@pytest.fixture(scope="module")
+def cases(bench):
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(6, 6, 3)]
+    head = [nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    net = nn.Sequential(*body, *head, nn.Linear(6, 4)).eval().requires_grad_(False)
+    sizes = {"steps": 4, "samples": 2, "masks": 8, "window": 8}
+    target = torch.tensor([0, 3])
+    return bench.all_cases(net, torch.randn(2, 3, 16, 16), target, "2", sizes)
+
+
+@pytest.fixture(scope="module")
+def rows(bench, cases):
+    return [bench.measure(replace(case, repeats=2)) for case in cases]
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:captum")
+
+
+def test_every_case_is_measured(rows):
+    assert [row.case.name.split(",")[0] for row in rows] == [
+        "gradient",
+        "integrated_gradients",
+        "smoothgrad",
+        "guided_backprop",
+        "grad_cam",
+        "rise",
+        "occlusion",
+    ]
+    assert all(row.seconds > 0 and row.ours_to_raw > 0 for row in rows)
+    assert rows[-1].case.passes == 5  # four windows and the image
+
+
+def test_values_agree_with_captum_where_definitions_do(rows):
+    pytest.importorskip("captum")
+    gaps = {row.case.name.split(",")[0]: row.difference for row in rows}
+    assert gaps.pop("rise") is None and gaps.pop("smoothgrad") is None
+    assert max(gaps.values()) < 1e-5, gaps
+
+
+def test_a_wrong_value_is_seen(bench, cases):
+    pytest.importorskip("captum")
+    wrong = replace(cases[0], ours=lambda: 1.01 * cases[0].peer(), repeats=1)
+    assert bench.measure(wrong).difference == pytest.approx(0.01, rel=1e-3)
+
+
+def test_turns_are_interleaved_and_the_median_ratio_is_taken(bench, monkeypatch):
+    clock, order = [0.0], []
+
+    def takes(name, *seconds):
+        left = list(seconds)
+
+        def run():
+            order.append(name)
+            clock[0] += left.pop(0)
+
+        return run
+
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
+    raw, ours = takes("raw", 1, 2, 4), takes("ours", 1.5, 3, 40)
+    row = bench.measure(bench.Case("x", 1, raw, ours))
+    assert order == ["raw", "ours"] * 3
+    assert row.ours_to_raw == 1.5 and row.seconds == 3
+    assert row.peer_to_raw is None and row.difference is None
+
+
+def test_table_says_what_is_met(bench):
+    case = bench.Case("IG", 32, None, None, print, mark=1.1)
+    good = bench.Row(case, 2.0, 1.05, 1.4, 3e-7)
+    bad = bench.Row(replace(case, name="IG slow"), 2.0, 1.2, 1.4, 3e-4)
+    alone = bench.Row(replace(case, name="RISE", mark=None), 1.0, 1.0, None, None)
+    lines = bench.table([good, bad, alone]).splitlines()
+    assert len({len(line) for line in lines}) == 1 and len(lines) == 5
+    first, second, third = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]
+    )
+    assert first[3:9] == ["1.050", "1.10", "yes", "33.6", "44.8", "1.33"]
+    assert first[9:] == ["3.0e-07", "yes"]
+    assert second[5] == "NO" and second[10] == "NO"
+    assert third[4:6] == ["", ""] and third[7:] == [""] * 4
