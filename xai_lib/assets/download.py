@@ -1,6 +1,8 @@
 """Bring one file from one source: over HTTP with resume, by pip, or by npm."""
 
+import contextlib
 import hashlib
+import http.client
 import os
 import re
 import shutil
@@ -18,7 +20,7 @@ from .catalog import Source
 from .progress import Progress
 
 CONNECT_SECONDS = 5
-READ_SECONDS = 20
+READ_SECONDS = 10
 CLIENT_SECONDS = 900
 _CHUNK = 1 << 18
 _unreachable: dict[str, str] = {}
@@ -48,33 +50,36 @@ def check_file(source: Source, path: Path) -> None:
 
 def bring(source: Source, folder: Path, label: str) -> Path:
     """Download a source's file into a folder and check it; return its path."""
-    if source.kind in ("torchvision", "url"):
-        path = _over_http(source, folder, label)
-    else:
-        path = _by_client(source, folder, label)
-    try:
-        check_file(source, path)
-    except SourceError:
-        path.unlink()
-        raise
-    return path
+    path = folder / source.file
+    part = folder / f"{source.file}.part"
+    while True:
+        resumed = part.exists()
+        if source.kind in ("torchvision", "url"):
+            _over_http(source, part, label)
+        else:
+            _by_client(source, part, label)
+        os.replace(part, path)
+        try:
+            check_file(source, path)
+            return path
+        except SourceError:
+            path.unlink()
+            if not resumed:
+                raise
 
 
-def _over_http(source: Source, folder: Path, label: str) -> Path:
-    part, path = folder / f"{source.file}.part", folder / source.file
+def _over_http(source: Source, part: Path, label: str) -> None:
     _check_reachable(source.url)
     progress = Progress(f"{label} from {source}", source.megabytes)
     for last in (False, False, True):
         try:
             _append(source.url, part, progress)
             break
-        except (OSError, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             if last or not part.exists():
                 progress.end("failed")
                 raise SourceError(_reason(error)) from error
     progress.end("downloaded")
-    os.replace(part, path)
-    return path
 
 
 def _append(url: str, part: Path, progress: Progress) -> None:
@@ -86,9 +91,10 @@ def _append(url: str, part: Path, progress: Progress) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=READ_SECONDS)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # the part file is longer than the file: start again
-            part.unlink()
-        raise
+        if error.code != 416:
+            raise
+        part.unlink()  # longer than the file: start again
+        return _append(url, part, progress)
     with response, open(part, "ab" if response.status == 206 else "wb") as file:
         length = response.headers.get("Content-Length")
         wanted = None if length is None else file.tell() + int(length)
@@ -122,21 +128,22 @@ def _reason(error: BaseException) -> str:
     return " ".join((text or type(error).__name__).split())[:200]
 
 
-def _by_client(source: Source, folder: Path, label: str) -> Path:
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+def _by_client(source: Source, part: Path, label: str) -> None:
+    for left_over in part.parent.glob("client-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=part.parent, prefix="client-") as scratch:
         here = Path(scratch)
-        run = _pip if source.kind == "pypi" else _npm
-        (here / "out").mkdir()
-        command, environment = run(source, here)
+        out = here / "out"
+        out.mkdir()
+        command, settings = (_pip if source.kind == "pypi" else _npm)(source, here)
         progress = Progress(f"{label} from {source}", source.megabytes)
         try:
-            _watch(command, environment, here, progress)
+            _watch(command, settings, here, progress)
         except SourceError:
             progress.end("failed")
             raise
         progress.end("downloaded")
-        found = next((here / "out").iterdir())
-        return Path(shutil.move(found, folder / source.file))
+        os.replace(next(out.iterdir()), part)
 
 
 def _pip(source: Source, here: Path) -> tuple[list[str], dict[str, str]]:
@@ -162,7 +169,8 @@ def _npm(source: Source, here: Path) -> tuple[list[str], dict[str, str]]:
 
 def _watch(command: list[str], extra: dict, here: Path, progress: Progress) -> None:
     """Run a package client; its progress is what it has put under our folder."""
-    environment = os.environ | extra | {"TMPDIR": str(here)}
+    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(here))
+    environment = os.environ | extra | temporary
     log = here / "log.txt"
     with open(log, "wb") as output:
         client = subprocess.Popen(
@@ -188,20 +196,17 @@ def _watch(command: list[str], extra: dict, here: Path, progress: Progress) -> N
 
 def _bytes_under(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # gone meanwhile
-            continue
+    for root, _, names in os.walk(folder):  # rglob raises when a folder goes meanwhile
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.path.getsize(os.path.join(root, name))
     return total
 
 
 def _last_words(log: Path) -> str:
     """Return the line in which the client says what failed."""
     lines = log.read_text(errors="replace").splitlines()
-    errors = [
-        line
-        for line in lines
-        if re.match(r"(ERROR:|npm (ERR!|error)|.*No module)", line)
-    ]
-    return " ".join((errors or lines or [""])[0].split())[:200]
+    pattern = r"ERROR:|npm (ERR!|error)|.*No module named"
+    errors = [line for line in lines if re.match(pattern, line)] or lines
+    silent = "; the index did not answer" if "Retrying (" in "".join(lines) else ""
+    return " ".join("; ".join(errors[:2]).split())[:200] + silent
