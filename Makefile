@@ -22,9 +22,8 @@ test: install
 slow: install
 	$(PY) -m pytest -m slow
 
-XAI_LIB_SITE ?=
 browser: install
-	XAI_LIB_SITE=$(XAI_LIB_SITE) $(PY) -m pytest -m browser tests/browser
+	$(PY) -m pytest -m browser tests/browser
 
 colab:
 	PYTHON="$(PYTHON)" tests/drills/colab

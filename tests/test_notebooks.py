@@ -33,7 +33,7 @@ def problems(notebook):
 def notebook_problems(notebook):
     first = notebook.cells[0] if notebook.cells else None
     if first is None or first.source != bootstrap.text(
-        address._project()["urls"]["Repository"], address.tag()
+        address.address(), address.tag()
     ):
         yield "the first cell is not the bootstrap cell: make address writes it"
     elif first.metadata.get("tags") != bootstrap.TAGS:
@@ -128,7 +128,7 @@ def test_profiles_name_only_parameters_of_the_chapter(path, root):
 
 def test_the_address_is_the_same_everywhere(root):
     config = yaml.safe_load((root / "_config.yml").read_text())
-    assert config["repository"]["url"] == address._project()["urls"]["Repository"]
+    assert config["repository"]["url"] == address.address()
 
 
 # ---- the lint itself must be able to fail -----------------------------------------
@@ -145,7 +145,7 @@ def a_notebook():
         nbformat.v4.new_markdown_cell("# A title\n\nText with $x^2$ and `code`."),
         code("x = n + 1"),
     ]
-    bootstrap.put(new, address._project()["urls"]["Repository"], address.tag())
+    bootstrap.put(new, address.address(), address.tag())
     return new
 
 

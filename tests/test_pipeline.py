@@ -178,6 +178,7 @@ def test_staging_copies_and_removes_and_keeps_what_did_not_change(book):
 
 
 def test_an_example_address_shows_no_buttons_a_real_one_does(book, monkeypatch):
+    monkeypatch.setenv("XAI_LIB_REPOSITORY", "https://github.com/OWNER/book")
     assert "colab" not in pipeline.staged_config(book.root)
     monkeypatch.setenv("XAI_LIB_REPOSITORY", "https://github.com/someone/fork/")
     config = pipeline.staged_config(book.root)
