@@ -1,6 +1,7 @@
 """The chain: cache, mirror, official source, package registry; then one clear error."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -65,14 +66,21 @@ def find(name: str) -> Asset:
 
 def obtain(asset: Asset) -> Content:
     """Return an asset's content, from the cache if it is whole there."""
-    content = read_cached(asset) if asset.path.exists() else None
+    content = read_cached(asset)
     if content is not None:
         return content
-    with locked(asset):
-        content = read_cached(asset)  # another process may have brought it
-        if content is None:
-            content = _assemble(asset)
-            write_whole(asset.path, pack(asset, content))
+    try:
+        with locked(asset):
+            content = read_cached(asset)  # another process may have brought it
+            if content is None:
+                content = _assemble(asset)
+                write_whole(asset.path, pack(asset, content))
+                shutil.rmtree(workspace(asset), ignore_errors=True)
+    except OSError as error:
+        raise AssetError(
+            f"{asset.name}: the cache {cache_dir()} cannot be used ({error}); "
+            "set XAI_LIB_CACHE to another folder"
+        ) from error
     return content
 
 
@@ -171,21 +179,18 @@ def _wanted(asset: Asset, files: dict[str, bytes]) -> dict[str, bytes]:
 
 def _message(asset: Asset, failures: list[str]) -> str:
     """Name the asset, all sources with their reasons, and the way by hand."""
-    files = [s.file for s in asset.sources if s.file]
-    if asset.kind == "images":
-        files.append(
-            f"{asset.info.get('folder', asset.name)}/ (a folder of the images)"
-        )
     if not os.environ.get("XAI_LIB_MIRROR"):
         failures = ["mirror: XAI_LIB_MIRROR is not set", *failures]
-    return "\n".join(
-        [
-            f"{asset.name} ({asset.kind}, {asset.megabytes:g} MB) could not be fetched:",
-            *(f"  - {failure}" for failure in failures),
-            "By hand: get one of these on another machine"
-            if len(files) > 1
-            else "By hand: get this on another machine",
-            *(f"  - {file}" for file in files),
-            f"and put it into {cache_dir() / 'by-hand'} or the XAI_LIB_MIRROR folder.",
-        ]
-    )
+    parts: dict[int, list[str]] = {}
+    for source in asset.sources:
+        parts.setdefault(source.part, []).append(source.file)
+    lines = [
+        f"{asset.kind} {asset.name} ({asset.megabytes:g} MB) could not be fetched:",
+        *(f"  - {failure}" for failure in failures),
+        f"By hand: put into {cache_dir() / 'by-hand'}",
+        *(f"  - {' or '.join(files)}" for files in parts.values()),
+    ]
+    if asset.kind == "images":
+        folder = asset.info.get("folder", asset.name)
+        lines.append(f"  or a folder {folder} of the {asset.info['count']} images")
+    return "\n".join(lines)

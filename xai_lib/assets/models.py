@@ -79,15 +79,15 @@ def load_model(name: str) -> Classifier:
     """
     asset = find_model(name)
     transform = _transform(asset)
-    model = _fill(asset, obtain(asset))
+    model = _fill(asset, obtain(asset), transform.crop)
     layers = named_layers(model, transform.crop) | asset.info.get("layers", {})
     return Classifier(asset.name, model, transform, _classes(), layers, _card(asset))
 
 
-def _fill(asset: Asset, state: dict[str, Tensor]) -> nn.Module:
+def _fill(asset: Asset, state: dict[str, Tensor], crop: int = 224) -> nn.Module:
     """Build the net without drawing random weights and put the fetched ones in."""
     with torch.device("meta"):
-        model = build(asset.info["architecture"])
+        model = build(asset.info["architecture"], crop)
     if "densenet" in asset.name:  # older files write norm.1 for norm1
         state = {
             re.sub(r"\.(norm|relu|conv)\.([12])\.", r".\1\2.", k): v

@@ -103,9 +103,14 @@ def resnet50_caffe() -> nn.Module:
     return net
 
 
-def build(architecture: str) -> nn.Module:
-    """Build a net by name, ours or torchvision's, with random weights."""
+def build(architecture: str, crop: int = 224) -> nn.Module:
+    """Build a net by name, ours or torchvision's, as its weights want it."""
     ours = {"efficientnet_lite0": EfficientNetLite0, "resnet50_caffe": resnet50_caffe}
     if architecture in ours:
         return ours[architecture]()
-    return torchvision.models.get_model(architecture, weights=None)
+    options = {}
+    if architecture in ("googlenet", "inception_v3"):  # weights ported from TensorFlow
+        options = {"transform_input": True, "init_weights": False}
+    elif architecture.startswith("vit_"):
+        options = {"image_size": crop}
+    return torchvision.models.get_model(architecture, weights=None, **options)
