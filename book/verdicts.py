@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from page_parts import Link, control, escape, linker, show, table
+
 from xai_lib.study import Check, Claim, ledger, load_papers
 from xai_lib.study.verdicts import STATUSES
 
@@ -23,8 +24,8 @@ recorded; no verdict is typed by hand.
 
 :::{dropdown} How a verdict is computed
 Each claim has one or more conditions: a quantity, a threshold, and the statement of
-what is measured over which images and models. They were written before the experiment was
-run. A condition is checked for every part (usually a model, or a model and a method):
+what is measured over which images and models. They were written before the experiment
+was run. A condition is checked for every part (a model, or a model and a method):
 
 - the check **passes** if the whole 95% interval lies on the required side,
 - it **fails** if the whole interval lies on the other side,
