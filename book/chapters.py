@@ -35,7 +35,7 @@ def key_of(source, root, parameters):
     return digest(files, root, sorted(parameters.items()), versions())
 
 
-def run(source, places, parameters, *, force=False):
+def run(source, places, parameters):
     """Run one chapter unless its key is unchanged; return the executed notebook's path.
 
     Parameters
@@ -55,9 +55,10 @@ def run(source, places, parameters, *, force=False):
     done, note = places.executed / source.name, places.executed / f"{name}.json"
     key = key_of(source, places.root, parameters)
     before = json.loads(note.read_text()) if done.exists() and note.exists() else {}
-    if before.get("key") == key and not force:
+    if before.get("key") == key:
         print(f"  {name}: unchanged since it ran ({seconds(before['seconds'])} then)")
         return done
+    print(f"  {name}: running", flush=True)
     note.unlink(missing_ok=True)
     start = time.time()
     _execute(source, done, places, parameters)
@@ -82,7 +83,11 @@ def _execute(source, done, places, parameters):
     nbformat.write(notebook, running)
     try:
         papermill.execute_notebook(
-            str(running), str(running), kernel_name="python3", cwd=str(cwd)
+            str(running),
+            str(running),
+            kernel_name="python3",
+            cwd=str(cwd),
+            extra_arguments=["--log-level=ERROR"],  # not its note on local sockets
         )
     except papermill.PapermillExecutionError as error:
         raise ChapterError(_report(source.stem, error)) from None
