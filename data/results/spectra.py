@@ -44,17 +44,17 @@ SETTINGS = {
     "integrated_gradients": "32 steps, Gauss-Legendre, zero baseline",
     "noise": "50 samples, standard deviation 0.15 of the range, seed 0",
     "occlusion": "window 16, stride 8, value 0",
-    "rise": "300 masks, grid 7, p 0.5, seed 0",
+    "rise": "200 masks, grid 7, p 0.5, seed 0",
     "grad_cam": "last layer with positions, upsampled bilinearly to 224 px",
     "spectrum": "Hann window, each map divided by its standard deviation",
-    "perturbations": "48 draws per kind and size, seed 1, the same for every image",
+    "perturbations": "32 draws per kind and size, seed 1, the same for every image",
     "deletion": "28 steps, baseline zero, cutoff 15 cycles per image",
 }
 REDUCTIONS = {"signed": channel_sum, "absolute": channel_max_abs}
 CUTOFFS = [2, 4, 8, 15, 30, 56, 112, 1000]
 KINDS = {"smooth": 2.0, "white": 0.0}
 SIZES = [0.05, 0.25]
-DRAWS = 48
+DRAWS = 32
 PIXELS = 224
 
 
@@ -86,7 +86,7 @@ def all_maps(model, folded, untrained, x: Tensor, c: Tensor, seed: int) -> dict:
     """Return every method's map of one image, the controls and the references."""
     samples = next(noisy_gradients(folded, x, c, n_samples=50, noise=0.15, seed=0))
     cam = METHODS["grad_cam"](model, x, c)
-    few = dict(n_masks=300)
+    few = dict(n_masks=200)
     scores = RandomScores(seed).eval()
     coarse = torch.randn(1, 1, 7, 7, generator=torch.Generator().manual_seed(seed))
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
