@@ -13,7 +13,7 @@ from xai_lib.study import Check, Claim, ledger, load_papers
 from xai_lib.study.verdicts import STATUSES
 
 BADGES = dict(
-    zip(STATUSES, ("success", "warning", "danger", "info", "secondary"), strict=True)
+    zip(STATUSES, ("success", "warning", "danger", "info", "light"), strict=True)
 )
 RESULTS = {"pass": "passes", "fail": "fails", "undecided": "undecided"}
 HEAD = """# Verdicts
@@ -83,7 +83,11 @@ def summary(entries: Sequence[dict], papers: dict) -> str:
     lines = [[key, *(found.count((key, s)) for s in STATUSES)] for key in papers]
     total = [sum(status == s for _, status in found) for s in STATUSES]
     head = f"## All {len(entries)} claims\n\n"
-    return head + table(["Paper", *STATUSES], [*lines, ["all", *total]])
+    counts = table(["Paper", *STATUSES], [*lines, ["all", *total]])
+    run = [entry for entry in entries if entry["verdict"].status != "not yet run"]
+    if not run:
+        return f"{head}{counts}\n\nNo claim has been run yet."
+    return f"{head}{counts}\n\n{len(run)} decided so far:\n\n{overview(run)}"
 
 
 def overview(entries: Sequence[dict]) -> str:
@@ -107,7 +111,7 @@ def block(entry: dict, link: Link) -> str:
         "Pass rule": escape(claim.rule),
         "Decided in": ", ".join(links),
     }
-    reason = f" {escape(verdict.reason)}." if rows or claim.not_testable else ""
+    reason = f" {outcome(entry)}" if verdict.status != "not yet run" else ""
     return "\n\n".join(
         [
             f"({anchor(claim)})=\n### {claim.id}: {escape(claim.title)}",
@@ -120,25 +124,38 @@ def block(entry: dict, link: Link) -> str:
     )
 
 
+def outcome(entry: dict) -> str:
+    """Return how many checks pass and what is missing; the tables say the rest."""
+    verdict = entry["verdict"]
+    if not verdict.checks:
+        return f"{escape(verdict.reason.rstrip('.'))}."
+    done = [check for check in verdict.checks if check.row]
+    passed = sum(check.result == "pass" for check in done)
+    missing = [f"`{check.quantity}`" for check in verdict.checks if not check.row]
+    text = f"{passed} of {len(done)} check{'s' * (len(done) > 1)} passed."
+    return text + (f" Not yet run: {', '.join(missing)}." if missing else "")
+
+
 def numbers(checks: Sequence[Check]) -> list[str]:
     """Return one table per condition that has numbers."""
     parts = []
     for criterion in dict.fromkeys(check.criterion for check in checks if check.row):
         mine = [c for c in checks if c.criterion == criterion]
-        lines = [row_cells(c.row) + [RESULTS[c.result]] for c in mine]
-        parts.append(f"`{criterion.quantity}`, required: {criterion.condition}")
-        parts.append(table([*ROW_HEAD, "Check"], lines))
+        lines = [cells(c.row, RESULTS[c.result]) for c in mine]
+        run = f"{mine[0].row['scale']} run"
+        parts.append(f"`{criterion.quantity}`, required: {criterion.condition} ({run})")
+        parts.append(table([*HEADINGS[:2], "Check", *HEADINGS[2:]], lines))
     return parts
 
 
-ROW_HEAD = ["Part", "Ours [95% interval]", "n", "Control", "Run"]
+HEADINGS = ["Part", "Ours [95% interval]", "n", "Control"]
 
 
-def row_cells(row: dict) -> list[str]:
+def cells(row: dict, *result: str) -> list:
     """Return the cells of one recorded number."""
     low, high = row["interval"]
     value = f"{show(row['value'])} [{show(low)}, {show(high)}]"
-    return [escape(row["part"]), value, row["n"], control(row["control"]), row["scale"]]
+    return [escape(row["part"]), value, *result, row["n"], control(row["control"])]
 
 
 def details(entry: dict) -> str:
@@ -155,13 +172,13 @@ def details(entry: dict) -> str:
     if entry["rows"]:
         lines.append(settings(entry["rows"]))
     if others:
-        cells = [[f"`{row['quantity']}`", *row_cells(row)] for row in others]
+        lists = [[f"`{row['quantity']}`", row["scale"], *cells(row)] for row in others]
         lines.append("Also recorded, without a say in the verdict:")
-        lines.append(table(["Quantity", *ROW_HEAD], cells))
+        lines.append(table(["Quantity", "Run", *HEADINGS], lists))
     for old in claim.history:
         when = f"Changed {escape(old.changed)}: {escape(old.reason)}"
         lines.append(f"Earlier rule\n: {escape(old.rule)} {when}")
-    title = "Conditions, control" + (", earlier rules" if claim.history else "")
+    title = "What is measured, control" + (", earlier rules" if claim.history else "")
     return f":::{{dropdown}} {title}\n" + "\n\n".join(lines) + "\n:::"
 
 

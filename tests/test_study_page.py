@@ -107,7 +107,7 @@ def test_verdicts_are_counted_by_paper(book):
 
 def test_a_claim_without_a_run_says_so_with_its_rule(book):
     text = block(page(book), "P1-1")
-    assert "{bdg-secondary}`not yet run`" in text
+    assert "{bdg-light}`not yet run`" in text
     assert "More \\| less." in text
     assert "Ours" not in text
 
@@ -115,10 +115,24 @@ def test_a_claim_without_a_run_says_so_with_its_rule(book):
 def test_a_claim_with_a_run_shows_every_number_and_its_check(book):
     text = block(page(book), "P4-1")
     assert "{bdg-warning}`holds in part`" in text
-    assert "| resnet18 | 1.5 [1, 2] | 50 | none | recorded | passes |" in text
-    assert "| mobilenet\\_v2 | 0 [-1, 1] | 50 | none | recorded | undecided |" in text
-    assert "`gain`, required: above 0" in text
+    assert "2 of 3 checks passed." in text
+    assert "| resnet18 | 1.5 [1, 2] | passes | 50 | none |" in text
+    assert "| mobilenet\\_v2 | 0 [-1, 1] | undecided | 50 | none |" in text
+    assert "`gain`, required: above 0 (recorded run)" in text
     assert "`gap`, required: between -1 and 1" in text
+
+
+def test_the_outcome_names_what_is_missing_or_out_of_reach(book):
+    text = page(book, [entry(claim("P4-1"), row("gain", 1, 2))])
+    assert "1 of 1 check passed. Not yet run: `gap`." in text
+    out_of_reach = block(page(book), "P1-2")
+    assert "`not testable here` the code was never published." in out_of_reach
+
+
+def test_decided_claims_come_first(book):
+    text = page(book).split("## P1")[0]
+    assert "4 decided so far" in text
+    assert "[P4-1](#claim-p4-1)" in text and "P1-1" not in text
 
 
 def test_an_earlier_rule_is_shown_with_the_reason(book):
@@ -130,7 +144,7 @@ def test_rows_that_decide_nothing_are_kept_apart(book):
     text = block(page(book), "P4-2")
     decided, folded = text.split(":::{dropdown}")
     assert "live" not in decided
-    assert "| `gap` | resnet18 | 0.5 [0, 1] | 50 | none | live |" in folded
+    assert "| `gap` | live | resnet18 | 0.5 [0, 1] | 50 | none |" in folded
     assert "twelve photographs" in folded and "seeds 0, 1" in folded
     assert "random scores: 0.25; kind: white \\| pink" in decided
 
@@ -179,11 +193,30 @@ def test_the_real_claims_make_a_page(tmp_path, monkeypatch):
     text = path.read_text()
     for name in load_claims():
         assert f"### {name}: " in text
-    assert text.count("{bdg-secondary}`not yet run`") == 2 * len(load_claims())
+    assert text.count("{bdg-light}`not yet run`") == 2 * len(load_claims())
+    assert "No claim has been run yet." in text
 
 
 def test_markdown_in_a_text_is_shown_as_it_is():
     assert escape("a_b | $x$ <i> [c](d)\n e*") == (r"a\_b \| \$x\$ \<i\> \[c\](d) e\*")
+
+
+def test_the_front_page_knows_the_claims_and_the_chapters(root):
+    front = (root / "book" / "intro.md").read_text()
+    assert f"All {len(load_claims())} claims" in front
+    listed = re.findall(r"notebooks/(\w+)", (root / "_toc.yml").read_text())
+    published = re.findall(
+        r"^\| \d\d \| .*notebooks/(\w+).* published \|$", front, re.M
+    )
+    assert published == listed
+
+
+def test_the_code_on_the_front_page_names_what_exists(root):
+    front = (root / "book" / "intro.md").read_text()
+    code = re.search(r"```python\n(.*?)```", front, re.DOTALL)[1]
+    names = {}
+    exec("\n".join(re.findall(r"^from .*$", code, re.M)), names)
+    assert re.search(r'METHODS\["(\w+)"\]', code)[1] in names["METHODS"]
 
 
 def bibliography(root):
