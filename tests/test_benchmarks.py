@@ -28,7 +28,7 @@ def cases(bench):
 
 @pytest.fixture(scope="module")
 def rows(bench, cases):
-    return [bench.measure(replace(case, repeats=2)) for case in cases]
+    return [bench.measure(case, most=2) for case in cases]
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:captum")
@@ -57,8 +57,8 @@ def test_values_agree_with_captum_where_definitions_do(rows):
 
 def test_a_wrong_value_is_seen(bench, cases):
     pytest.importorskip("captum")
-    wrong = replace(cases[0], ours=lambda: 1.01 * cases[0].peer(), repeats=1)
-    assert bench.measure(wrong).difference == pytest.approx(0.01, rel=1e-3)
+    wrong = replace(cases[0], ours=lambda: 1.01 * cases[0].peer())
+    assert bench.measure(wrong, most=2).difference == pytest.approx(0.01, rel=1e-3)
 
 
 def test_turns_are_interleaved_and_the_median_ratio_is_taken(bench, monkeypatch):
@@ -75,23 +75,23 @@ def test_turns_are_interleaved_and_the_median_ratio_is_taken(bench, monkeypatch)
 
     monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
     raw, ours = takes("raw", 1, 2, 4), takes("ours", 1.5, 3, 40)
-    row = bench.measure(bench.Case("x", 1, raw, ours))
-    assert order == ["raw", "ours"] * 3
+    row = bench.measure(bench.Case("x", 1, raw, ours), budget=10)
+    assert order == ["raw", "ours"] * 3 and row.turns == 3
     assert row.ours_to_raw == 1.5 and row.seconds == 3
     assert row.peer_to_raw is None and row.difference is None
 
 
 def test_table_says_what_is_met(bench):
     case = bench.Case("IG", 32, None, None, print, mark=1.1)
-    good = bench.Row(case, 2.0, 1.05, 1.4, 3e-7)
-    bad = bench.Row(replace(case, name="IG slow"), 2.0, 1.2, 1.4, 3e-4)
-    alone = bench.Row(replace(case, name="RISE", mark=None), 1.0, 1.0, None, None)
+    good = bench.Row(case, 2.0, 3, 1.05, 1.4, 3e-7)
+    bad = bench.Row(replace(case, name="IG slow"), 2.0, 3, 1.2, 1.4, 3e-4)
+    alone = bench.Row(replace(case, name="RISE", mark=None), 1.0, 3, 1.0, None, None)
     lines = bench.table([good, bad, alone]).splitlines()
     assert len({len(line) for line in lines}) == 1 and len(lines) == 5
     first, second, third = (
         [cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]
     )
-    assert first[3:9] == ["1.050", "1.10", "yes", "33.6", "44.8", "1.33"]
-    assert first[9:] == ["3.0e-07", "yes"]
-    assert second[5] == "NO" and second[10] == "NO"
-    assert third[4:6] == ["", ""] and third[7:] == [""] * 4
+    assert first[4:10] == ["1.050", "1.10", "yes", "33.6", "44.8", "1.33"]
+    assert first[10:] == ["3.0e-07", "yes"]
+    assert second[6] == "NO" and second[11] == "NO"
+    assert third[5:7] == ["", ""] and third[8:] == [""] * 4

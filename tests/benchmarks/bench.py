@@ -26,18 +26,25 @@ class Row:
 
     case: Case
     seconds: float
+    turns: int
     ours_to_raw: float
     peer_to_raw: float | None
     difference: float | None
 
 
-def measure(case: Case) -> Row:
-    """Let the contestants take turns; return the median ratios and the difference."""
+def measure(case: Case, budget: float = 15.0, least: int = 2, most: int = 15) -> Row:
+    """Let the contestants take turns; return the median ratios and the difference.
+
+    Turns go on until ``budget`` seconds are spent, at least ``least``, at most ``most``.
+    """
     contestants = {"raw": case.raw, "ours": case.ours}
     if case.peer:
         contestants["peer"] = case.peer
     turns, results = [], {}
-    for _ in range(case.repeats):
+    begun = time.perf_counter()
+    while len(turns) < least or (
+        len(turns) < most and time.perf_counter() - begun < budget
+    ):
         turn = {}
         for name, run in contestants.items():
             start = time.perf_counter()
@@ -55,7 +62,7 @@ def measure(case: Case) -> Row:
         difference = (gap / wanted.abs().max()).item()
     seconds = statistics.median(turn["ours"] for turn in turns)
     peer = ratio("peer") if case.peer else None
-    return Row(case, seconds, ratio("ours"), peer, difference)
+    return Row(case, seconds, len(turns), ratio("ours"), peer, difference)
 
 
 def describe(model_name: str, x: Tensor) -> str:

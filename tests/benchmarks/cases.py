@@ -27,7 +27,6 @@ class Case:
     ours: Callable[[], Tensor]
     peer: Callable[[], Tensor] | None = None
     mark: float | None = None  # ours / raw, at most
-    repeats: int = 3
     factor: float = 1.0  # captum's map is ours times this
     comparable: bool = True  # do the definitions agree
 
@@ -87,7 +86,6 @@ def gradient_cases(model, x, target, sizes) -> list[Case]:
             lambda: attribute.gradient(model, x, target),
             _peer(saliency),
             1.10,
-            15,
         ),
         Case(
             f"integrated_gradients, {steps} steps",
@@ -131,7 +129,6 @@ def hooked_cases(model, x, target, layer: str) -> list[Case]:
             raw,
             lambda: attribute.guided_backprop(model, x, target),
             _peer(guided),
-            repeats=15,
         ),
         Case(
             f"grad_cam, {layer}",
@@ -139,7 +136,6 @@ def hooked_cases(model, x, target, layer: str) -> list[Case]:
             raw,
             lambda: attribute.grad_cam(model, x, target, layer=layer),
             _peer(cam),
-            repeats=15,
         ),
     ]
 
