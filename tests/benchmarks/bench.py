@@ -35,7 +35,7 @@ class Row:
 def measure(case: Case, budget: float = 15.0, least: int = 2, most: int = 15) -> Row:
     """Let the contestants take turns; return the median ratios and the difference.
 
-    Turns go on until ``budget`` seconds are spent, at least ``least``, at most ``most``.
+    Turns go on until ``budget`` seconds are spent: ``least`` to ``most`` of them.
     """
     contestants = {"raw": case.raw, "ours": case.ours}
     if case.peer:
