@@ -1,5 +1,6 @@
 """What can be fetched, read from ``data/assets.toml``."""
 
+import difflib
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ def catalog() -> dict[str, Asset]:
     return {
         name: _asset(name, kind, dict(table))
         for section, kind in (("models", "model"), ("images", "images"))
-        for name, table in tables[section].items()
+        for name, table in tables.get(section, {}).items()
     }
 
 
@@ -115,9 +116,11 @@ def find_model(name: str) -> Asset:
     if base in known and wanted in ("", default):
         return known[base]
     if base not in torchvision_names():
+        close = difflib.get_close_matches(base, list(known) + torchvision_names(), 3)
+        hint = f"; close: {', '.join(close)}" if close else ""
         raise ValueError(
-            f"model must be one of {', '.join(known)}, or one of torchvision's "
-            f"classifiers ({', '.join(torchvision_names())}), got {name!r}"
+            f"model must be one of {', '.join(known)} or a torchvision classifier "
+            f"(list_models() names all), got {name!r}{hint}"
         )
     return _torchvision_asset(base, wanted)
 

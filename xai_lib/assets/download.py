@@ -48,24 +48,21 @@ def check_file(source: Source, path: Path) -> None:
         raise SourceError(f"sha256 of {path.name} is {found[:12]}..., wanted {wanted}")
 
 
+def part_of(source: Source, folder: Path) -> Path:
+    """Return where an unfinished download of a source stands."""
+    return folder / f"{source.file}.part"
+
+
 def bring(source: Source, folder: Path, label: str) -> Path:
-    """Download a source's file into a folder and check it; return its path."""
+    """Download a source's file into a folder, going on with an unfinished one."""
+    part = part_of(source, folder)
+    if source.kind in ("torchvision", "url"):
+        _over_http(source, part, label)
+    else:
+        _by_client(source, part, label)
     path = folder / source.file
-    part = folder / f"{source.file}.part"
-    while True:
-        resumed = part.exists()
-        if source.kind in ("torchvision", "url"):
-            _over_http(source, part, label)
-        else:
-            _by_client(source, part, label)
-        os.replace(part, path)
-        try:
-            check_file(source, path)
-            return path
-        except SourceError:
-            path.unlink()
-            if not resumed:
-                raise
+    os.replace(part, path)
+    return path
 
 
 def _over_http(source: Source, part: Path, label: str) -> None:
@@ -89,7 +86,8 @@ def _append(url: str, part: Path, progress: Progress) -> None:
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        response = urllib.request.urlopen(request, timeout=READ_SECONDS)
+        opener = urllib.request.build_opener()  # reads the proxies set now
+        response = opener.open(request, timeout=READ_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
@@ -98,7 +96,7 @@ def _append(url: str, part: Path, progress: Progress) -> None:
     with response, open(part, "ab" if response.status == 206 else "wb") as file:
         length = response.headers.get("Content-Length")
         wanted = None if length is None else file.tell() + int(length)
-        while chunk := response.read(_CHUNK):
+        while chunk := response.read1(_CHUNK):
             file.write(chunk)
             progress.show(file.tell())
         if wanted is not None and file.tell() != wanted:
@@ -123,9 +121,11 @@ def _check_reachable(url: str) -> None:
 
 
 def _reason(error: BaseException) -> str:
+    """Return what an exception says, without its wrapping, on one line."""
     inner = getattr(error, "reason", None)
-    text = str(inner if isinstance(inner, BaseException) else error)
-    return " ".join((text or type(error).__name__).split())[:200]
+    error = inner if isinstance(inner, BaseException) else error
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())[:200]
 
 
 def _by_client(source: Source, part: Path, label: str) -> None:

@@ -2,13 +2,14 @@
 
 import os
 import shutil
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .._paths import cache_dir
 from .catalog import Asset, Source, catalog, find_model
 from .convert import FORMATS
-from .download import SourceError, bring, check_file
+from .download import SourceError, bring, check_file, part_of
 from .store import (
     Content,
     digest_of,
@@ -87,36 +88,41 @@ def obtain(asset: Asset) -> Content:
 def _assemble(asset: Asset) -> Content:
     """Try all sources of all parts; raise AssetError if a part has none."""
     failures: list[str] = []
-    content = _first(asset, _whole_in_mirror(asset), failures)
+    content = _first(_whole_in_mirror(asset), failures)
     if content is not None:
         return content
-    content = {}
-    parts = sorted({source.part for source in asset.sources})
-    for part in parts:
+    parts = []
+    for part in _parts(asset):
         sources = [s for s in asset.sources if s.part == part]
-        found = _first(asset, _attempts(asset, sources), failures, len(parts) == 1)
+        found = _first(_attempts(asset, sources), failures)
         if found is None:
             raise AssetError(_message(asset, failures))
-        content |= found
-    if asset.digest and digest_of(asset, content) != asset.digest:
-        failures.append("all parts together: the digest is not the recorded one")
-        raise AssetError(_message(asset, failures))
-    return content
+        parts.append(found)
+    try:
+        return _check(asset, dict(ChainMap(*parts)))
+    except ValueError as error:
+        raise AssetError(_message(asset, [*failures, str(error)])) from error
 
 
-def _first(asset, attempts: Iterator[Attempt], failures, whole=True) -> Content | None:
+def _first(attempts: Iterator[Attempt], failures: list[str]) -> Content | None:
     """Return what the first good attempt brings; note why the others failed."""
     for label, attempt in attempts:
         try:
-            content = attempt()
-        except (SourceError, ValueError, OSError, KeyError) as error:
+            return attempt()
+        except (SourceError, ValueError, OSError) as error:
             failures.append(f"{label}: {error}")
-            continue
-        if whole and asset.digest and digest_of(asset, content) != asset.digest:
-            failures.append(f"{label}: delivers other content than recorded")
-            continue
-        return content
     return None
+
+
+def _parts(asset: Asset) -> list[int]:
+    return sorted({source.part for source in asset.sources})
+
+
+def _check(asset: Asset, content: Content) -> Content:
+    """Refuse content that is not what the catalogue records."""
+    if asset.digest and digest_of(asset, content) != asset.digest:
+        raise ValueError("the content is not the recorded one (digest differs)")
+    return content
 
 
 def mirrors() -> list[Path]:
@@ -136,12 +142,13 @@ def _whole_in_mirror(asset: Asset) -> Iterator[Attempt]:
         if asset.kind == "images" and folder.is_dir():
             yield (
                 f"mirror {folder}",
-                lambda path=folder: _wanted(asset, _read_all(path)),
+                lambda path=folder: _read(asset, path),
             )
 
 
-def _read_all(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
+def _read(asset: Asset, folder: Path) -> Content:
+    files = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    return _check(asset, _wanted(asset, files))
 
 
 def _attempts(asset: Asset, sources: list[Source]) -> Iterator[Attempt]:
@@ -155,11 +162,17 @@ def _attempts(asset: Asset, sources: list[Source]) -> Iterator[Attempt]:
 
 
 def _download(asset: Asset, source: Source) -> Content:
-    path = bring(source, workspace(asset), asset.name)
+    folder = workspace(asset)
+    resumed = part_of(source, folder).exists()
+    path = bring(source, folder, asset.name)
     try:
         return _open(asset, source, path)
+    except (SourceError, ValueError):
+        if not resumed:
+            raise
     finally:
         path.unlink(missing_ok=True)
+    return _download(asset, source)  # what was resumed did not fit: from the start
 
 
 def _open(asset: Asset, source: Source, path: Path) -> Content:
@@ -167,8 +180,21 @@ def _open(asset: Asset, source: Source, path: Path) -> Content:
     check_file(source, path)
     files = members_of(source, path)
     if source.format == "files":
-        return _wanted(asset, files)
-    return FORMATS[source.format](files)
+        content = _wanted(asset, files)
+    else:
+        content = _as_weights(source, path, files)
+    return content if len(_parts(asset)) > 1 else _check(asset, content)
+
+
+def _as_weights(source: Source, path: Path, files: dict[str, bytes]) -> Content:
+    try:
+        return FORMATS[source.format](files)
+    except Exception as error:  # a foreign or damaged file fails in many ways
+        why = " ".join(str(error).split())[:120]
+        kind = type(error).__name__
+        raise ValueError(
+            f"{path.name} holds no such weights ({kind}: {why})"
+        ) from error
 
 
 def _wanted(asset: Asset, files: dict[str, bytes]) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """Pretrained classifiers, ready to be explained."""
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -85,20 +86,30 @@ def load_model(name: str) -> Classifier:
 
 
 def _fill(asset: Asset, state: dict[str, Tensor], crop: int = 224) -> nn.Module:
-    """Build the net without drawing random weights and put the fetched ones in."""
-    with torch.device("meta"):
-        model = build(asset.info["architecture"], crop)
+    """Build the net and put the fetched weights in."""
+    model = _empty(asset.info["architecture"], crop)
     if "densenet" in asset.name:  # older files write norm.1 for norm1
         state = {
             re.sub(r"\.(norm|relu|conv)\.([12])\.", r".\1\2.", k): v
             for k, v in state.items()
         }
-    for key in model.state_dict():
-        if key.endswith("num_batches_tracked"):
-            state.setdefault(key, torch.zeros((), dtype=torch.long))
+    fresh = model.state_dict()
+    counters = [key for key in fresh if key.endswith("num_batches_tracked")]
+    state = OrderedDict(dict.fromkeys(counters, torch.tensor(0)) | state)
+    state._metadata = fresh._metadata  # versions of the layers' layout
     model.load_state_dict(state, assign=True)
     model = model.eval().requires_grad_(False)
     return model.to(memory_format=torch.channels_last)
+
+
+def _empty(architecture: str, crop: int) -> nn.Module:
+    """Build a net whose weights are yet to come, leaving the random state alone."""
+    try:
+        with torch.device("meta"):
+            return build(architecture, crop)
+    except RuntimeError:  # some builders compute their widths with tensors
+        with torch.random.fork_rng(devices=[]):
+            return build(architecture, crop)
 
 
 def _transform(asset: Asset) -> Transform:

@@ -3,6 +3,8 @@
 import sys
 import time
 
+CLEAR = "\x1b[K"  # to the end of the line
+
 
 class Progress:
     """Show how far a download is.
@@ -28,17 +30,15 @@ class Progress:
         if self.total:
             filled = min(20, round(20 * done / self.total))
             bar = f"[{'#' * filled}{'.' * (20 - filled)}] "
-        self._write(f"\r{self.label} {bar}{done:.1f} MB, {now - self.begun:.0f} s", "")
+        self._write(
+            f"\r{self.label} {bar}{done:.1f} MB, {now - self.begun:.0f} s{CLEAR}", ""
+        )
 
     def end(self, outcome: str) -> None:
         """Finish the line with what came of it."""
         seconds = time.monotonic() - self.begun
-        start = "\r" if self.live else ""
-        self._write(
-            f"{start}{self.label}: {outcome} after {seconds:.1f} s\x1b[K"
-            if self.live
-            else f"{self.label}: {outcome} after {seconds:.1f} s"
-        )
+        text = f"{self.label}: {outcome} after {seconds:.1f} s"
+        self._write(f"\r{text}{CLEAR}" if self.live else text)
 
     def _write(self, text: str, end: str = "\n") -> None:
         print(text, end=end, file=sys.stderr, flush=True)
