@@ -8,13 +8,9 @@ import time
 import warnings
 
 import nbformat
-from places import digest, library_files, seconds, versions
+from places import StepError, digest, library_files, seconds, versions
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-
-class ChapterError(Exception):
-    """A chapter did not run; the message says where and why."""
 
 
 def tagged(notebook, tag):
@@ -48,7 +44,7 @@ def run(source, places, parameters):
 
     Raises
     ------
-    ChapterError
+    StepError
         With the number of the cell that failed, its source and the traceback.
     """
     name = source.stem
@@ -90,7 +86,7 @@ def _execute(source, done, places, parameters):
             extra_arguments=["--log-level=ERROR"],  # not its note on local sockets
         )
     except papermill.PapermillExecutionError as error:
-        raise ChapterError(_report(source.stem, error)) from None
+        raise StepError(_report(source.stem, error)) from None
     running.replace(done)
 
 
@@ -113,7 +109,7 @@ def set_parameters(notebook, parameters, name):
     """
     unknown = set(parameters) - set(parameter_names(notebook))
     if unknown:
-        raise ChapterError(
+        raise StepError(
             f"{name}: profiles.toml sets {', '.join(sorted(unknown))}, "
             f"the parameters cell has {', '.join(parameter_names(notebook))}"
         )

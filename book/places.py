@@ -1,13 +1,20 @@
-"""Where the pipeline reads and writes, and the hash by which it knows what changed."""
+"""What all steps share: the folders, the hash that tells what changed, a command."""
 
 import hashlib
 import importlib.metadata
+import os
 import platform
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("torch", "torchvision", "numpy", "matplotlib", "seaborn", "ipykernel")
+
+
+class StepError(Exception):
+    """A step failed; the message is all the reader needs."""
 
 
 @dataclass(frozen=True)
@@ -81,3 +88,18 @@ def seconds(duration):
     """Write a duration as a reader wants it."""
     minutes, rest = divmod(round(duration), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{duration:.1f} s"
+
+
+def run(command, places, **options):
+    """Run a command with the book's environment; raise StepError when it fails."""
+    path = os.pathsep.join([str(places.root), str(places.root / "book")])
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [path, os.environ.get("PYTHONPATH")])
+        ),
+        "XAI_LIB_LEDGER": str(places.ledger),
+    }
+    sys.stdout.flush()
+    status = subprocess.run(command, cwd=places.root, env=env, **options).returncode
+    if status:
+        raise StepError(f"exit status {status} of: {' '.join(map(str, command))}")

@@ -9,7 +9,8 @@ import checks
 import nbformat
 import pipeline
 import pytest
-from places import Places
+import staging
+from places import Places, StepError
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
 TOC = """
@@ -109,9 +110,7 @@ def test_a_failing_chapter_names_the_cell_its_source_and_the_error(book, capsys)
 
 
 def test_a_profile_may_only_set_what_the_chapter_declares(book):
-    with pytest.raises(
-        chapters.ChapterError, match="sets m, the parameters cell has n"
-    ):
+    with pytest.raises(StepError, match="sets m, the parameters cell has n"):
         run(book, {"m": 1})
 
 
@@ -164,24 +163,24 @@ def test_cleaning_leaves_no_trace_of_the_run():
 
 
 def test_staging_copies_and_removes_and_keeps_what_did_not_change(book):
-    pipeline.stage(book)
+    staging.stage(book)
     page = book.site / "book/intro.md"
     before = page.stat().st_mtime_ns
     extra = book.root / "book/extra.md"
     extra.write_text("# Extra\n")
-    pipeline.stage(book)
+    staging.stage(book)
     assert (book.site / "book/extra.md").exists()
     extra.unlink()
-    pipeline.stage(book)
+    staging.stage(book)
     assert not (book.site / "book/extra.md").exists()
     assert page.stat().st_mtime_ns == before
 
 
 def test_an_example_address_shows_no_buttons_a_real_one_does(book, monkeypatch):
     monkeypatch.setenv("XAI_LIB_REPOSITORY", "https://github.com/OWNER/book")
-    assert "colab" not in pipeline.staged_config(book.root)
+    assert "colab" not in staging.staged_config(book.root)
     monkeypatch.setenv("XAI_LIB_REPOSITORY", "https://github.com/someone/fork/")
-    config = pipeline.staged_config(book.root)
+    config = staging.staged_config(book.root)
     assert "colab" in config
     assert "url: https://github.com/someone/fork\n" in config
 
@@ -201,6 +200,7 @@ def test_the_whole_way_publishes_once_and_then_has_nothing_to_do(book, capfd, ro
     (book.root / "book/intro.md").write_text("# Hello\n\n[gone](nowhere.md)\n")
     assert pipeline.main(arguments) == 1
     assert "A page." in (book.html / "book/intro.html").read_text()
+    assert [p.parent for p in book.root.rglob("index.html")] == [book.html]
 
 
 # ---- checks ------------------------------------------------------------------------
