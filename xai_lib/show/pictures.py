@@ -8,7 +8,7 @@ from xai_lib.show.style import WIDE, house_style, method_label, new_figure
 
 
 @house_style
-def spectrum_image(power, *, centred: bool = False, decades: float = 6.0) -> Figure:
+def spectrum_image(power, *, centred: bool = True, decades: float = 6.0) -> Figure:
     """Draw power spectra as pictures, zero frequency in the middle, log scale.
 
     Parameters
@@ -16,7 +16,8 @@ def spectrum_image(power, *, centred: bool = False, decades: float = 6.0) -> Fig
     power : Tensor, shape (H, W), or dict of name to such
         Power per frequency, not its logarithm.
     centred : bool
-        False: the zero frequency stands at [0, 0], as the FFT leaves it.
+        True: zero frequency at (H // 2, W // 2), as `power_spectrum` returns it.
+        False: at [0, 0], as the FFT leaves it.
     decades : float above 0
         How far below its own maximum each picture reaches.
 
@@ -57,6 +58,6 @@ def spectrum_image(power, *, centred: bool = False, decades: float = 6.0) -> Fig
         axis.set_yticks([-(height // 2), 0, height // 2] if axis is axes[0] else [])
     axes[0].set_ylabel("cycles per image")
     bar = figure.colorbar(picture, ax=list(axes), shrink=0.95, aspect=24, pad=0.02)
-    bar.set_label("log10 (power / maximum)")
+    bar.set_label("log10 (power / maximum)", fontsize=10)
     bar.outline.set_visible(False)
     return figure

@@ -122,7 +122,7 @@ def spectra_plot(
     marks=None,
     ylim: tuple[float, float] | None = None,
     xlabel: str = "spatial frequency (cycles per image)",
-    ylabel: str = "power (share of the total)",
+    ylabel: str = "power (white noise = 1)",
 ) -> Figure:
     """Draw radial power spectra on log-log axes.
 
@@ -131,7 +131,7 @@ def spectra_plot(
     frequency : (K,), cycles per image
         Zero has no place on a log axis and is left out.
     power_by_method : dict of name to (K,)
-        For instance the mean over images.
+        For instance the mean over images of what `radial_spectrum` returns.
     bands, references, labels, marks, ylim, xlabel, ylabel
         As in `curve_plot`.
 
