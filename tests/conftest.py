@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+collect_ignore = ["conftest.py", "browser/conftest.py"]  # no doctests to look for
+
 
 @pytest.fixture(scope="session")
 def root():

@@ -1,7 +1,7 @@
 """What a reader's browser does with the built site."""
 
 import pytest
-from conftest import PAGES, requested, until, visit
+from reader import PAGES, requested, until, visit
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 
