@@ -81,14 +81,21 @@ def _scale_bar(figure, signed: bool, percentile: float) -> None:
     bar.outline.set_visible(False)
 
 
-def _blank_grid(images: int, lines: int, across: int, title_lines: int):
-    """Open a figure with ``lines`` lines of pictures per image and room for titles."""
+def _blank_blocks(images: int, maps: int, across: int, titles: list[str]):
+    """Open a figure; return it with the axes of each image, unused ones off."""
+    lines = -(-maps // across)  # lines of pictures per image
+    title_lines = 1 + max(title.count("\n") for title in titles)
     cell = min(WIDE / (across + 1), 2.4)
     titled = lines * images if lines > 1 else 1
     height = cell * lines * images + 0.17 * title_lines * titled + 0.62
     figure = new_figure(cell * (across + 1), height)
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, hspace=0, wspace=0)
-    return figure, figure.subplots(lines * images, across + 1, squeeze=False)
+    grid = figure.subplots(lines * images, across + 1, squeeze=False)
+    blocks = grid.reshape(images, lines, across + 1)
+    for block in blocks:
+        for axis in [*block[1:, 0], *block[:, 1:].flat[maps:]]:
+            axis.axis("off")
+    return figure, blocks
 
 
 @house_style
@@ -147,23 +154,18 @@ def show_maps(
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
     across = min(columns, len(maps))
-    lines = -(-len(maps) // across)  # lines of pictures per image
-    letters = int(13 * min(WIDE / (across + 1), 2.4))
+    letters = int(13 * min(WIDE / (across + 1), 2.4))  # that fit over one picture
     titles = [textwrap.fill(title, letters) for title in titles]
-    title_lines = 1 + max(title.count("\n") for title in titles)
-    figure, grid = _blank_grid(len(images), lines, across, title_lines)
-    for i, photo in enumerate(images):
-        block = grid[i * lines : (i + 1) * lines]
+    figure, blocks = _blank_blocks(len(images), len(maps), across, titles)
+    for i, (photo, block) in enumerate(zip(images, blocks, strict=True)):
         _picture(block[0, 0], photo.permute(1, 2, 0).expand(-1, -1, 3).numpy())
         block[0, 0].set_ylabel(textwrap.fill(rows[i], letters), fontsize=10.5)
-        for axis in [*block[1:, 0], *block[:, 1:].flat[len(maps) :]]:
-            axis.axis("off")
         panels = zip(block[:, 1:].flat, titles, maps.values(), strict=False)
         for axis, title, stack in panels:
             scaled = percentile_scale(stack[i : i + 1], percentile)[0]
             values = scaled if signed else scaled.abs()
             _map(axis, values.numpy(), photo, signed, image_alpha)
-            if i == 0 or lines > 1:
+            if i == 0 or len(block) > 1:
                 axis.set_title(title, fontsize=10, pad=4)
     _scale_bar(figure, signed, percentile)
     return figure

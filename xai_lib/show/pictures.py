@@ -35,29 +35,31 @@ def spectrum_image(power, *, centred: bool = True, decades: float = 6.0) -> Figu
     if not decades > 0:
         raise ValueError(f"decades must be above 0, got {decades}")
     cell = min(WIDE / (len(power) + 0.25), 3.6)
-    figure = new_figure(cell * (len(power) + 0.25), cell + 0.15)
+    figure = new_figure(cell * (len(power) + 0.25), cell + 0.45)
     axes = figure.subplots(1, len(power), squeeze=False)[0]
     for axis, (name, values) in zip(axes, power.items(), strict=True):
         values = as_array(values, f"power[{name!r}]", 2)
         if values.min() < 0 or not values.max() > 0:
             raise ValueError(f"power[{name!r}] must be non-negative and not all zero")
         values = values if centred else np.fft.fftshift(values)
-        height, width = values.shape
-        top, left = -(height // 2) - 0.5, -(width // 2) - 0.5
-        with np.errstate(divide="ignore"):
-            log = np.log10(values / values.max())
-        picture = axis.imshow(
-            np.maximum(log, -decades),
-            cmap="mako",
-            vmin=-decades,
-            vmax=0,
-            extent=(left, left + width, top + height, top),
-        )
+        picture = _panel(axis, values / values.max(), decades)
         axis.set(title=method_label(name), xlabel="cycles per image")
-        axis.set_xticks([-(width // 2), 0, width // 2])
-        axis.set_yticks([-(height // 2), 0, height // 2] if axis is axes[0] else [])
+    for axis in axes[1:]:
+        axis.tick_params(left=False, labelleft=False)
     axes[0].set_ylabel("cycles per image")
     bar = figure.colorbar(picture, ax=list(axes), shrink=0.95, aspect=24, pad=0.02)
     bar.set_label("log10 (power / maximum)", fontsize=10)
     bar.outline.set_visible(False)
     return figure
+
+
+def _panel(axis, power: np.ndarray, decades: float):
+    """Draw one centred spectrum whose maximum is 1."""
+    height, width = power.shape
+    top, left = -(height // 2) - 0.5, -(width // 2) - 0.5
+    with np.errstate(divide="ignore"):
+        log = np.maximum(np.log10(power), -decades)
+    extent = (left, left + width, top + height, top)
+    axis.set_xticks([-(width // 4), 0, width // 4])
+    axis.set_yticks([-(height // 4), 0, height // 4])
+    return axis.imshow(log, cmap="mako", vmin=-decades, vmax=0, extent=extent)
