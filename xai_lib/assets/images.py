@@ -92,13 +92,14 @@ def load_images(
     if n is not None and not (isinstance(n, int) and 1 <= n <= len(files)):
         raise ValueError(f"n must be in 1..{len(files)} (images in {name}), got {n!r}")
     names = list(files)[:n]
-    x = torch.stack([read_image(files[k], k) for k in names])  # (N, 3, 256, 256)
+    pixels = np.stack([read_image(files[k], k) for k in names])  # (N, 256, 256, 3)
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float() / 255
     y = None if labels is None else torch.tensor([labels[k] for k in names])
     return ImageSet(x, y, names)
 
 
-def read_image(source: bytes | Path, name: str) -> Tensor:
-    """Read one image as (3, 256, 256) in [0, 1]; say which one if it is corrupt."""
+def read_image(source: bytes | Path, name: str) -> np.ndarray:
+    """Read one image as (256, 256, 3) bytes; say which one if it is corrupt."""
     try:
         with Image.open(
             io.BytesIO(source) if isinstance(source, bytes) else source
@@ -112,8 +113,7 @@ def read_image(source: bytes | Path, name: str) -> Tensor:
     image = image.resize(size, Image.Resampling.BILINEAR)  # antialiased
     left, top = ((side - SIDE) // 2 for side in size)
     image = image.crop((left, top, left + SIDE, top + SIDE))
-    pixels = torch.from_numpy(np.array(image))  # (256, 256, 3)
-    return pixels.permute(2, 0, 1).float() / 255
+    return np.array(image)
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
