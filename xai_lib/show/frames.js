@@ -22,7 +22,6 @@
 
   class XaiFrames extends HTMLElement {
     connectedCallback() {
-      if (this.slider) return; // moved within the page
       if (this.querySelector("script[type='application/json']")) this.start();
       else if (document.readyState === "loading") // the parser has not reached it yet
         document.addEventListener("DOMContentLoaded", () => this.start(), { once: true });
@@ -31,7 +30,7 @@
 
     start() {
       const source = this.querySelector("script[type='application/json']");
-      if (this.slider || !source) return;
+      if (this.slider || !source) return; // moved within the page, or incomplete
       if (!document.querySelector("style[data-xai-frames]")) {
         const style = make("style", "", css);
         style.dataset.xaiFrames = "";

@@ -149,7 +149,7 @@ def _check_alt(alt: str) -> None:
 
 def _script_safe(text: str) -> str:
     """Escape what could end a script element; JSON reads it back unchanged."""
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return text.replace("<", "\\u003c")
 
 
 def _figcaption(caption: str | None) -> str:
