@@ -9,7 +9,11 @@ import warnings
 
 import nbformat
 from places import StepError, digest, library_files, seconds, versions
+from traitlets.config import Config
 
+# A live widget's output is sent back to the kernel; above 64 kB without a copy, which
+# gets lost (nbclient 0.11 with jupyter_client 8.10), and the chapter would hang.
+COPYING = {"Session": {"copy_threshold": 1 << 30}}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -84,6 +88,7 @@ def _execute(source, done, places, parameters):
             kernel_name="python3",
             cwd=str(cwd),
             extra_arguments=["--log-level=ERROR"],  # not its note on local sockets
+            config=Config(COPYING),
         )
     except papermill.PapermillExecutionError as error:
         raise StepError(_report(source.stem, error)) from None

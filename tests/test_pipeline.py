@@ -95,6 +95,15 @@ def test_the_key_does_not_follow_a_page_of_prose(book):
     assert chapters.key_of(source, book.root, {}) == before
 
 
+@pytest.mark.slow
+def test_a_live_widget_with_much_output_does_not_hang(book):
+    chapter = tiny_chapter()
+    live = "ipywidgets.interactive(lambda k: print('x' * 200_000), k=(0, 1))"
+    chapter.cells.append(code(f"import ipywidgets\n{live}"))
+    nbformat.write(chapter, book.root / "notebooks/01_tiny.ipynb")
+    assert run(book).exists()
+
+
 def test_a_failing_chapter_names_the_cell_its_source_and_the_error(book, capsys):
     path = book.root / "notebooks/01_tiny.ipynb"
     chapter = tiny_chapter()

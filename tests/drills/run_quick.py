@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import papermill
+from traitlets.config import Config
 
 name, root = sys.argv[1], Path(sys.argv[2])
 profiles = tomllib.loads((root / "notebooks/profiles.toml").read_text())
@@ -15,5 +16,6 @@ papermill.execute_notebook(
     "out.ipynb",
     parameters=profiles["quick"].get(name, {}),
     kernel_name="python3",
+    config=Config({"Session": {"copy_threshold": 1 << 30}}),  # see book/chapters.py
     progress_bar=sys.stderr.isatty(),
 )
