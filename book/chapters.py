@@ -8,6 +8,7 @@ import time
 import warnings
 
 import nbformat
+from nbclient.exceptions import DeadKernelError
 from places import StepError, digest, library_files, seconds, versions
 from traitlets.config import Config
 
@@ -92,6 +93,11 @@ def _execute(source, done, places, parameters):
         )
     except papermill.PapermillExecutionError as error:
         raise StepError(_report(source.stem, error)) from None
+    except DeadKernelError:
+        raise StepError(
+            f"{source.stem}: the kernel died, most often for want of memory; "
+            f"how far it came stands in {running}"
+        ) from None
     running.replace(done)
 
 

@@ -118,6 +118,17 @@ def test_a_failing_chapter_names_the_cell_its_source_and_the_error(book, capsys)
     assert not (book.executed / "01_tiny.ipynb").exists()
 
 
+@pytest.mark.slow
+def test_a_dead_kernel_is_said_in_one_line(book):
+    chapter = tiny_chapter()
+    chapter.cells.append(
+        code("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    )
+    nbformat.write(chapter, book.root / "notebooks/01_tiny.ipynb")
+    with pytest.raises(StepError, match="^01_tiny: the kernel died.*running.ipynb$"):
+        run(book)
+
+
 def test_a_profile_may_only_set_what_the_chapter_declares(book):
     with pytest.raises(StepError, match="sets m, the parameters cell has n"):
         run(book, {"m": 1})
