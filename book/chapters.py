@@ -9,7 +9,7 @@ import warnings
 
 import nbformat
 from nbclient.exceptions import DeadKernelError
-from places import StepError, digest, library_files, seconds, versions
+from places import StepError, digest, environment, library_files, seconds, versions
 from traitlets.config import Config
 
 # A live widget's output is sent back to the kernel; above 64 kB without a copy, which
@@ -70,8 +70,7 @@ def run(source, places, parameters):
 
 
 def _execute(source, done, places, parameters):
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this venv's kernel, not the user's
-    os.environ["XAI_LIB_LEDGER"] = str(places.ledger)
+    os.environ.update(environment(places))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import papermill

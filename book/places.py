@@ -90,15 +90,20 @@ def seconds(duration):
     return f"{minutes} min {rest:02d} s" if minutes else f"{duration:.1f} s"
 
 
+def environment(places):
+    """Return what a chapter or a script of the book finds in its environment."""
+    before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    ours = [str(places.root), str(places.root / "book")]
+    return {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys([*ours, *filter(None, before)])),
+        "XAI_LIB_LEDGER": str(places.ledger),
+        "JUPYTER_PREFER_ENV_PATH": "1",  # this venv's kernel, not the user's
+    }
+
+
 def run(command, places, **options):
     """Run a command with the book's environment; raise StepError when it fails."""
-    path = os.pathsep.join([str(places.root), str(places.root / "book")])
-    env = os.environ | {
-        "PYTHONPATH": os.pathsep.join(
-            filter(None, [path, os.environ.get("PYTHONPATH")])
-        ),
-        "XAI_LIB_LEDGER": str(places.ledger),
-    }
+    env = os.environ | environment(places)
     sys.stdout.flush()
     status = subprocess.run(command, cwd=places.root, env=env, **options).returncode
     if status:

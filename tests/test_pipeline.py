@@ -1,6 +1,7 @@
 """The pipeline on a book of one page and one chapter; and what it must refuse."""
 
 import json
+import os
 import re
 import shutil
 
@@ -41,7 +42,7 @@ def tiny_chapter():
 
 
 @pytest.fixture
-def book(tmp_path, root):
+def book(tmp_path, root, monkeypatch):
     """Return the places of a small book with this repository's configuration."""
     for name in ("book", "notebooks", "xai_lib", "data"):
         (tmp_path / name).mkdir()
@@ -54,6 +55,8 @@ def book(tmp_path, root):
         '[quick."01_tiny"]\nn = 2\n[laptop]\n'
     )
     nbformat.write(tiny_chapter(), tmp_path / "notebooks/01_tiny.ipynb")
+    for name in ("PYTHONPATH", "XAI_LIB_LEDGER", "JUPYTER_PREFER_ENV_PATH"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # put back afterwards
     return Places(tmp_path, "quick")
 
 
@@ -62,6 +65,15 @@ def run(book, parameters=None):
 
 
 # ---- running -----------------------------------------------------------------------
+
+
+def test_a_chapter_runs_with_the_library_of_its_own_book(book):
+    (book.root / "xai_lib/__init__.py").touch()
+    chapter = tiny_chapter()
+    chapter.cells.append(code("import xai_lib; print(xai_lib.__file__)"))
+    nbformat.write(chapter, book.root / "notebooks/01_tiny.ipynb")
+    shown = nbformat.read(run(book), 4).cells[3].outputs[0].text.strip()
+    assert shown == str(book.root / "xai_lib/__init__.py")
 
 
 def test_a_chapter_runs_once_and_again_when_what_it_depends_on_changes(book, capsys):
