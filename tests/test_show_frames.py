@@ -170,20 +170,28 @@ def test_explore_draws_once_and_lets_sliders_rest(displayed):
         figure.suptitle(str(cutoff))
         return figure
 
-    assert explore(pyplot, cutoff=(2, 8, 2)) is None
-    figures = [thing for thing in displayed if isinstance(thing, Figure)]
-    assert len(figures) == 1 and plt.get_fignums() == []
-    panel = displayed[-1]
-    slider = panel.children[0]
-    assert slider.continuous_update is False
+    drawn = []
+
+    def noted(cutoff):
+        drawn.append(cutoff)
+        return pyplot(cutoff)
+
+    assert explore(noted, cutoff=(2, 8, 2)) is None
+    (panel,) = displayed
+    slider, picture = panel.children
+    assert drawn == [slider.value] and plt.get_fignums() == []
+    assert slider.continuous_update is False and slider.description == "cutoff"
+    before = bytes(picture.value)
+    assert before.startswith(b"\x89PNG")
     slider.value = 8
-    assert displayed[-1].get_suptitle() == "8" and len(displayed) == 3
+    assert drawn[-1] == 8 and len(drawn) == 2 and bytes(picture.value) != before
 
 
 def test_explore_refuses_to_display_what_is_no_figure(displayed):
     pytest.importorskip("ipywidgets")
-    explore(lambda cutoff: "words", cutoff=(2, 8))
-    assert len(displayed) == 1  # the panel; it shows the TypeError itself
+    with pytest.raises(TypeError, match="Figure, got str"):
+        explore(lambda cutoff: "words", cutoff=(2, 8))
+    assert not displayed
 
 
 def test_explore_says_what_is_missing(monkeypatch):

@@ -1,5 +1,6 @@
 """The live partner of the slider, for Jupyter and Colab."""
 
+import io
 from collections.abc import Callable
 
 import matplotlib.pyplot as plt
@@ -28,9 +29,10 @@ def explore(draw: Callable[..., Figure], **controls) -> None:
 
     Notes
     -----
-    The figure is displayed once and closed: ``interact`` on a function that returns a
-    pyplot figure draws it twice. A slider calls back when it is let go, not on the way.
-    It needs a running kernel; `Frames` is the form for a page without one.
+    The figure is drawn into an image widget, not captured as output: ``interact`` draws
+    a pyplot figure twice, and its captured output hangs papermill when it is large. A
+    slider calls back when it is let go, not on the way. It needs a running kernel;
+    `Frames` is the form for a page without one.
     """
     try:
         import ipywidgets
@@ -43,16 +45,27 @@ def explore(draw: Callable[..., Figure], **controls) -> None:
     if not controls:
         raise ValueError("explore needs at least one control, got none")
 
-    def redraw(**values) -> None:
-        figure = draw(**values)
-        if not isinstance(figure, Figure):
-            got = type(figure).__name__
-            raise TypeError(f"draw must return a matplotlib Figure, got {got}")
-        plt.close(figure)
-        display(figure)
+    widget = ipywidgets.interactive.widget_from_abbrev
+    chosen = {name: widget(abbreviation) for name, abbreviation in controls.items()}
+    picture = ipywidgets.Image(format="png")
 
-    panel = ipywidgets.interactive(redraw, **controls)
-    for control in panel.children[:-1]:
+    def redraw(*_) -> None:
+        picture.value = _png(draw(**{name: one.value for name, one in chosen.items()}))
+
+    for name, control in chosen.items():
+        control.description = control.description or name
         if hasattr(control, "continuous_update"):
             control.continuous_update = False
-    display(panel)
+        control.observe(redraw, "value")
+    redraw()
+    display(ipywidgets.VBox([*chosen.values(), picture]))
+
+
+def _png(figure: Figure) -> bytes:
+    if not isinstance(figure, Figure):
+        got = type(figure).__name__
+        raise TypeError(f"draw must return a matplotlib Figure, got {got}")
+    plt.close(figure)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=90)
+    return file.getvalue()

@@ -2,6 +2,7 @@
 
 from xai_lib.study.claims import Claim, Criterion, Revision, load_claims, load_papers
 from xai_lib.study.ledger import ledger, record, rows, verdict
+from xai_lib.study.recorded import recorded
 from xai_lib.study.statistics import bootstrap
 from xai_lib.study.verdicts import Check, Verdict, decide
 
@@ -17,6 +18,7 @@ __all__ = [
     "load_claims",
     "load_papers",
     "record",
+    "recorded",
     "rows",
     "verdict",
 ]
