@@ -208,9 +208,15 @@ def test_guided_backprop_knows_every_form_of_relu():
             return self.b(self.relu(self.a(x)).mean((2, 3)))
 
     forms = [
-        nn.ReLU(), nn.ReLU(True), F.relu, torch.relu, lambda z: z.relu(), lambda z: z.relu_(),
-        lambda z: F.relu(input=z, inplace=True), lambda z: F.relu_(z),
-    ]  # fmt: skip
+        nn.ReLU(),
+        nn.ReLU(True),
+        F.relu,
+        torch.relu,
+        lambda z: z.relu(),
+        lambda z: z.relu_(),
+        lambda z: F.relu(input=z, inplace=True),
+        lambda z: F.relu_(z),
+    ]
     x = images()
     maps = [guided_backprop(Net(form).eval(), x, LABELS) for form in forms]
     plain = gradient(Net(F.relu).eval(), x, LABELS)
@@ -313,9 +319,21 @@ NAN[1, 0, 0, 0] = float("nan")
 BAD = {
     "train mode": (lambda: small_cnn().train(), images(), LABELS, {}, "train mode"),
     "no module": (lambda: 3, images(), LABELS, {}, "Module, got int"),
-    "three dims": (small_cnn, images()[0], LABELS, {}, r"\(B, C, H, W\), got \(3, 16, 16\)"),
+    "three dims": (
+        small_cnn,
+        images()[0],
+        LABELS,
+        {},
+        r"\(B, C, H, W\), got \(3, 16, 16\)",
+    ),
     "empty batch": (small_cnn, images()[:0], LABELS[:0], {}, r"got \(0, 3"),
-    "bytes": (small_cnn, images().byte(), LABELS, {}, "floating tensor, got torch.uint8"),
+    "bytes": (
+        small_cnn,
+        images().byte(),
+        LABELS,
+        {},
+        "floating tensor, got torch.uint8",
+    ),
     "not a tensor": (small_cnn, [1], LABELS, {}, "tensor, got list"),
     "NaN": (small_cnn, NAN, LABELS, {}, r"NaN or infinity in images \[1\]"),
     "class too high": (small_cnn, images(), LABELS + 3, {}, "lie in 0..4, got"),
@@ -323,11 +341,29 @@ BAD = {
     "target shape": (small_cnn, images(), LABELS[:1], {}, r"\(2,\), got \(1,\)"),
     "target float": (small_cnn, images(), LABELS.float(), {}, "got torch.float32"),
     "target int": (small_cnn, images(), 3, {}, "function of the logits, got int"),
-    "unknown layer": (small_cnn, images(), LABELS, {"layer": "x"}, "module's name .*'x'"),
+    "unknown layer": (
+        small_cnn,
+        images(),
+        LABELS,
+        {"layer": "x"},
+        "module's name .*'x'",
+    ),
     "layer is no name": (small_cnn, images(), LABELS, {"layer": 3}, "got 3"),
-    "reused layer": (lambda: Residual().eval(), images(), LABELS, {"layer": "relu"}, "ran 3 t"),
-    "no logits": (lambda: nn.Conv2d(3, 2, 1).eval(), images(), LABELS, {}, r"\(B, classes\)"),
-}  # fmt: skip
+    "reused layer": (
+        lambda: Residual().eval(),
+        images(),
+        LABELS,
+        {"layer": "relu"},
+        "ran 3 t",
+    ),
+    "no logits": (
+        lambda: nn.Conv2d(3, 2, 1).eval(),
+        images(),
+        LABELS,
+        {},
+        r"\(B, classes\)",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", ["gradient", "rise", "integrated_gradients"])
@@ -342,10 +378,22 @@ def test_bad_input(case, name):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m, x: integrated_gradients(m, x, LABELS, steps=0), "steps must be above 0"),
-        (lambda m, x: integrated_gradients(m, x, LABELS, quadrature="left"), "got 'left'"),
-        (lambda m, x: smoothgrad(m, x, LABELS, n_samples=0), "n_samples must be above 0"),
-        (lambda m, x: smoothgrad(m, x, LABELS, noise=-1), "noise must be above 0, got -1"),
+        (
+            lambda m, x: integrated_gradients(m, x, LABELS, steps=0),
+            "steps must be above 0",
+        ),
+        (
+            lambda m, x: integrated_gradients(m, x, LABELS, quadrature="left"),
+            "got 'left'",
+        ),
+        (
+            lambda m, x: smoothgrad(m, x, LABELS, n_samples=0),
+            "n_samples must be above 0",
+        ),
+        (
+            lambda m, x: smoothgrad(m, x, LABELS, noise=-1),
+            "noise must be above 0, got -1",
+        ),
         (lambda m, x: vargrad(m, x, LABELS, n_samples=1), "at least 2"),
         (lambda m, x: occlusion(m, x, LABELS, window=17), "at most 16, got 17"),
         (lambda m, x: occlusion(m, x, LABELS, stride=0), "stride must be above 0"),
@@ -359,7 +407,7 @@ def test_bad_input(case, name):
         (lambda m, x: channel_sum(x[0]), r"\(B, C, H, W\), got \(3, 16, 16\)"),
         (lambda m, x: percentile_scale(x, 0), r"\(0, 100\], got 0"),
     ],
-)  # fmt: skip
+)
 def test_bad_settings(call, message):
     with pytest.raises(ValueError, match=message):
         call(small_cnn(), images())

@@ -142,7 +142,7 @@ def predictions_of(folded, x, c, g: Tensor, untrained: Tensor) -> dict[str, np.n
 
 
 def local_shuffle(maps: Tensor, block: int = 16) -> Tensor:
-    """Shuffle the pixels inside each block: the fine pattern goes, the envelope stays."""
+    """Shuffle the pixels inside blocks: the fine pattern goes, the envelope stays."""
     patches = F.unfold(maps, block, stride=block)  # (B, block^2, L)
     generator = torch.Generator().manual_seed(5)
     order = torch.rand(patches.shape, generator=generator).argsort(1)
@@ -167,7 +167,10 @@ def deletions_of(folded, x, c, g: Tensor, untrained: Tensor) -> dict[str, np.nda
     stack = torch.cat(list(ranks.values()))  # (7, 1, H, W)
     n = len(stack)
     curves = deletion_curve(folded, x.expand(n, -1, -1, -1), stack, c.expand(n))
-    return {f"deletion|{name}": curve.numpy() for name, curve in zip(ranks, curves)}
+    return {
+        f"deletion|{name}": curve.numpy()
+        for name, curve in zip(ranks, curves, strict=True)
+    }
 
 
 def run(models: list[str], limit: int | None) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from xai_lib._check import Target
 
 Tail = Callable[[Tensor, Tensor], Tensor]
-"""``tail(h, rows)``: logits (R, classes) from h (R, ...), row r of image ``rows[r]``."""
+"""``tail(h, rows)``: logits (R, classes) from h (R, ...), row r for image rows[r]."""
 
 
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
@@ -70,12 +70,7 @@ def _output(model: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
 
     with torch.no_grad(), forward_hook(module, keep):
         model(x)
-    if len(outputs) != 1 or not isinstance(outputs[0], Tensor):
-        raise ValueError(
-            f"layer must run once and return one tensor, got a "
-            f"{type(module).__name__} that ran {len(outputs)} times in one forward pass"
-        )
-    return outputs[0]
+    return _only(outputs, module)
 
 
 def select(logits: Tensor, target: Target) -> Tensor:
@@ -101,6 +96,48 @@ def fixed_target(model: nn.Module, x: Tensor, target: Target) -> Tensor:
     with torch.no_grad():
         parts = [target(model(part)) for part in x.split(rows_per_pass(model, x))]
     return torch.cat(parts)
+
+
+def value_and_gradient(
+    model: nn.Module, x: Tensor, target: Target, layer: str | None
+) -> tuple[Tensor, Tensor]:
+    """Return a layer's output and d(target logit)/d(output), one pass per batch."""
+    values, gradients = [], []
+    for rows in torch.arange(len(x), device=x.device).split(rows_per_pass(model, x)):
+        chosen = target if callable(target) else target.to(x.device)[rows]
+        if layer is None or layer == "input":
+            h = x[rows].detach().requires_grad_()
+            with torch.enable_grad():
+                score = select(model(h), chosen).sum()
+        else:
+            h, score = _cut(model, x[rows], chosen, layer)
+        values.append(h.detach())
+        gradients.append(torch.autograd.grad(score, h)[0])
+    return torch.cat(values), torch.cat(gradients)
+
+
+def _cut(model, x: Tensor, target: Target, layer: str) -> tuple[Tensor, Tensor]:
+    """Return the layer's output as a leaf, and the summed target logits behind it."""
+    module, leaves = find_layer(model, layer), []
+
+    def cut(module, inputs, output):
+        torch.set_grad_enabled(True)
+        safe = isinstance(output, Tensor)
+        leaves.append(output.detach().clone().requires_grad_() if safe else output)
+        return leaves[-1].clone() if safe else output
+
+    with torch.no_grad(), forward_hook(module, cut):
+        score = select(model(x), target).sum()
+    return _only(leaves, module), score
+
+
+def _only(outputs: list, module: nn.Module) -> Tensor:
+    if len(outputs) != 1 or not isinstance(outputs[0], Tensor):
+        raise ValueError(
+            f"layer must run once and return one tensor, got a "
+            f"{type(module).__name__} that ran {len(outputs)} times in one forward pass"
+        )
+    return outputs[0]
 
 
 def input_gradient(tail: Tail, h: Tensor, rows: Tensor, target: Target) -> Tensor:

@@ -4,9 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib._check import Target, check_call
-from xai_lib.attribute._forward import split
+from xai_lib.attribute._forward import value_and_gradient
 from xai_lib.attribute._layers import last_spatial_layer
-from xai_lib.attribute.gradients import gradient
 
 
 def grad_cam(
@@ -42,13 +41,11 @@ def grad_cam(
     """
     check_call(model, x, target)
     layer = last_spatial_layer(model, x) if layer is None else layer
-    A = split(model, x, layer)[0]  # (B, K, h, w)
+    A, slope = value_and_gradient(model, x, target, layer)  # (B, K, h, w) both
     if A.ndim != 4:
         raise ValueError(
             f"grad_cam needs a layer with output (B, K, h, w), "
             f"got {tuple(A.shape)} from {layer!r}"
         )
-    w = gradient(model, x, target, layer=layer).mean(
-        (2, 3), keepdim=True
-    )  # (B, K, 1, 1)
+    w = slope.mean((2, 3), keepdim=True)  # (B, K, 1, 1)
     return torch.relu((w * A).sum(1, keepdim=True))

@@ -13,6 +13,7 @@ from xai_lib.attribute._forward import (
     input_gradient,
     rows_per_pass,
     split,
+    value_and_gradient,
 )
 
 
@@ -48,12 +49,7 @@ def gradient(
     torch.Size([1, 1, 2, 2])
     """
     check_call(model, x, target)
-    h, tail = split(model, x, layer)
-    parts = []
-    for rows in torch.arange(len(x), device=x.device).split(rows_per_pass(model, x)):
-        chosen = target if callable(target) else target.to(x.device)[rows]
-        parts.append(input_gradient(tail, h[rows], rows, chosen))
-    return torch.cat(parts)
+    return value_and_gradient(model, x, target, layer)[1]
 
 
 def gradient_x_input(
@@ -79,8 +75,9 @@ def gradient_x_input(
     >>> torch.allclose(product.sum(), net(x)[0, 0])  # a linear net is its own sum
     True
     """
-    slope = gradient(model, x, target, layer=layer)
-    return split(model, x, layer)[0] * slope
+    check_call(model, x, target)
+    h, slope = value_and_gradient(model, x, target, layer)
+    return h * slope
 
 
 def _gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +154,7 @@ def integrated_gradients(
 def row_gradients(
     tail: Tail, points: Tensor, image: int, c: Tensor, per_pass: int
 ) -> Tensor:
-    """Return the gradient of logit c at many points (R, ...) that belong to one image."""
+    """Return the gradient of logit c at many points (R, ...) of one image."""
     parts = []
     for part in points.split(per_pass):
         rows = torch.full((len(part),), image, device=points.device)
@@ -175,7 +172,7 @@ def noisy_gradients(
     noise: float = 0.15,
     seed: int = 0,
 ) -> Iterator[Tensor]:
-    """Yield, image by image, the gradients (n_samples, ...) at noisy copies of the input.
+    """Yield, image by image, the gradients (n_samples, ...) at noisy copies of it.
 
     Parameters as `smoothgrad`, which is their mean; SquareGrad and VarGrad are two more
     of their moments, so one set of gradients serves all three.

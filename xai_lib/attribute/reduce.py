@@ -1,4 +1,4 @@
-"""From signed, unreduced maps to what is shown or scored: two papers differ only here."""
+"""From signed, unreduced maps to what is shown or scored; papers differ here."""
 
 import torch
 from torch import Tensor

@@ -63,7 +63,7 @@ def first_order_correlation(
         )
     if noise.ndim != 4 or noise.shape[1:] != x.shape[1:] or len(noise) < 3:
         raise ValueError(
-            f"noise must have shape (E, {', '.join(map(str, x.shape[1:]))}) with E >= 3, "
+            f"noise must have shape (E, C, H, W) for x {tuple(x.shape)} with E >= 3, "
             f"got {tuple(noise.shape)}"
         )
     noise = noise.to(x)

@@ -1,6 +1,7 @@
 """The rules: what an operation sends back instead of its vector-Jacobian product.
 
-A rule is ``rule(op, x, R) -> R_in``: the operation, its input, the signal at its output.
+A rule is ``rule(op, x, R) -> R_in``: the operation, its input, the signal that comes
+back to its output.
 """
 
 from collections.abc import Callable
