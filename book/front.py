@@ -26,7 +26,8 @@ def compute():
     for name in CHAPTERS:
         one = channel_sum(METHODS[name](net.model, x, c, **FEWER.get(name, {})))
         one = F.interpolate(one, size=x.shape[2:], mode="bilinear", align_corners=False)
-        maps[name] = percentile_scale(one)[0, 0], radial_spectrum(one)
+        centred = one - one.mean() if name == "rise" else one  # RISE has no sign
+        maps[name] = percentile_scale(centred)[0, 0], radial_spectrum(one)
     shown = photos.x[i].permute(1, 2, 0)[16:240, 16:240]  # what the network sees
     return shown, maps
 
@@ -35,7 +36,7 @@ def draw(path: Path) -> None:
     """Draw the figure into a PNG file."""
     torch.manual_seed(0)
     shown, maps = compute()
-    figure = Figure(figsize=(11, 6.1), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(11, 4.6), facecolor="white", layout="constrained")
     grid = figure.add_gridspec(4, 7, height_ratios=[3, 1, 3, 1], hspace=0.03)
     photo = figure.add_subplot(grid[:, :2])
     photo.imshow(shown)
@@ -55,7 +56,7 @@ def _spectrum(axis, name, frequency, power, k) -> None:
     colour = method_colour(name)
     axis.loglog(frequency, power[0], color=colour, linewidth=1.4)
     axis.fill_between(frequency, 1e-6, power[0], color=colour, alpha=0.15)
-    axis.set(xlim=(1, 112), ylim=(1e-5, 1e3), yticks=[], xticks=[1, 10, 100])
+    axis.set(xlim=(1, 112), ylim=(1e-5, 2e4), yticks=[], xticks=[1, 10, 100])
     axis.set_xticklabels(["1", "10", "100"] if k >= 5 else [], fontsize=8)
     axis.minorticks_off()
     axis.spines[["top", "right"]].set_visible(False)
