@@ -11,6 +11,7 @@ from xai_lib.assets import load_images, load_model
 from xai_lib.attribute import METHODS, channel_sum, percentile_scale
 from xai_lib.show import SIGNED, method_colour, signed_norm
 
+WIDTH, HEIGHT = 11.1, 4.75  # inches
 PHOTOGRAPH = "imagenet_17_22.jpg"
 CHAPTERS = list(METHODS)[:10]
 FEWER = {"rise": {"n_masks": 400}, "smoothgrad": {"n_samples": 24}}
@@ -32,23 +33,28 @@ def compute():
     return shown, maps
 
 
+def _axes(figure, left, bottom, width, height):
+    """Add axes at a place given in inches."""
+    box = (left / WIDTH, bottom / HEIGHT, width / WIDTH, height / HEIGHT)
+    return figure.add_axes(box)
+
+
 def draw(path: Path) -> None:
     """Draw the figure into a PNG file."""
     torch.manual_seed(0)
     shown, maps = compute()
-    figure = Figure(figsize=(11, 4.6), facecolor="white", layout="constrained")
-    grid = figure.add_gridspec(4, 7, height_ratios=[3, 1, 3, 1], hspace=0.03)
-    photo = figure.add_subplot(grid[:, :2])
+    figure = Figure(figsize=(WIDTH, HEIGHT), facecolor="white")
+    photo = _axes(figure, 0, 0.65, 3.1, 3.1)
     photo.imshow(shown)
     photo.set_title("What did the network look at?", fontsize=13)
     photo.axis("off")
     for k, (name, (one, spectrum)) in enumerate(maps.items()):
-        row, column = 2 * (k // 5), 2 + k % 5
-        top = figure.add_subplot(grid[row, column])
+        left, bottom = 3.35 + 1.55 * (k % 5), (3.05, 0.95)[k // 5]
+        top = _axes(figure, left, bottom, 1.4, 1.4)
         top.imshow(one, cmap=SIGNED, norm=signed_norm())
-        top.set_title(METHODS[name].label, fontsize=10)
+        top.set_title(METHODS[name].label, fontsize=10, pad=3)
         top.set(xticks=[], yticks=[])
-        _spectrum(figure.add_subplot(grid[row + 1, column]), name, *spectrum, k)
+        _spectrum(_axes(figure, left, bottom - 0.48, 1.4, 0.42), name, *spectrum, k)
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
