@@ -1,5 +1,7 @@
 """What a reader's browser does with the built site."""
 
+import functools
+
 import pytest
 from reader import PAGES, requested, until, visit
 from selenium.webdriver import ActionChains, Keys
@@ -107,13 +109,15 @@ def test_every_slider_moves_its_figure_by_mouse_and_by_keyboard(wide, base):
                 "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})",
                 slider,
             )
-            left = 4 - slider.size["width"] // 2
-            at_left = ActionChains(wide).move_to_element_with_offset(slider, left, 0)
-            assert changes(wide, slider, at_left.click().perform), f"{page}: mouse"
-            right = ActionChains(wide).move_to_element_with_offset(slider, left, 0)
-            right = right.click_and_hold().move_by_offset(slider.size["width"] // 2, 0)
-            assert changes(wide, slider, right.release().perform), f"{page}: drag"
-            press = lambda s=slider: s.send_keys(Keys.ARROW_LEFT)  # noqa: E731
+            half = slider.size["width"] // 2 - 4
+            away = half if slider.get_property("value") == "0" else -half
+            click = ActionChains(wide).move_to_element_with_offset(slider, away, 0)
+            assert changes(wide, slider, click.click().perform), f"{page}: mouse"
+            drag = ActionChains(wide).move_to_element_with_offset(slider, away, 0)
+            drag = drag.click_and_hold().move_by_offset(-2 * away, 0).release()
+            assert changes(wide, slider, drag.perform), f"{page}: drag"
+            key = Keys.ARROW_RIGHT if away > 0 else Keys.ARROW_LEFT
+            press = functools.partial(slider.send_keys, key)
             assert changes(wide, slider, press), f"{page}: keyboard"
             seen += 1
     chapters = [page for page in PAGES if page.startswith("notebooks/")]
