@@ -6,7 +6,7 @@ high-frequency part says of the decision (P4-2).
 
 ``run`` writes one shard per model and photograph below ``_build/results/spectra`` as it
 goes and skips those that are there, so it may be stopped and started at will; several
-processes may share the models. ``tables`` joins the shards into the CSV files beside
+processes may share the models, and two a model, one of them ``--backwards``. ``tables`` joins the shards into the CSV files beside
 this script, each with its provenance in the lines that start with ``#``.
 """
 
@@ -173,7 +173,7 @@ def deletions_of(folded, x, c, g: Tensor, untrained: Tensor) -> dict[str, np.nda
     }
 
 
-def run(models: list[str], limit: int | None) -> None:
+def run(models: list[str], limit: int | None, backwards: bool) -> None:
     """Write a shard for every correctly classified photograph of every model."""
     photos = load_images("photos")
     for name in models:
@@ -186,6 +186,7 @@ def run(models: list[str], limit: int | None) -> None:
             again = torch.cat([folded(part) for part in x.split(8)])
         gap = (logits - again).abs().max().item()
         right = (logits.argmax(1) == photos.y).nonzero().flatten().tolist()[:limit]
+        right = right[::-1] if backwards else right
         print(f"{name}: {len(right)}/{len(x)} right, folding moves logits {gap:.1e}")
         for done, i in enumerate(right, 1):
             shard = SHARDS / name / f"{photos.names[i]}.npz".replace("/", "_")
@@ -318,9 +319,10 @@ if __name__ == "__main__":
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--limit", type=int, help="photographs per model, for a trial")
+    parser.add_argument("--backwards", action="store_true", help="last one first")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     if chosen.what == "run":
-        run(chosen.models, chosen.limit)
+        run(chosen.models, chosen.limit, chosen.backwards)
     else:
         tables()
