@@ -40,7 +40,7 @@ serve: install
 lint: install
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	$(PY) -m codespell_lib .
-	$(if $(NOTEBOOKS),$(VENV)/bin/nbstripout --verify $(NOTEBOOKS))
+	$(if $(NOTEBOOKS),$(VENV)/bin/nbstripout --keep-id --verify $(NOTEBOOKS))
 
 address: install
 	$(PY) book/address.py

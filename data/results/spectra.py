@@ -6,8 +6,9 @@ high-frequency part says of the decision (P4-2).
 
 ``run`` writes one shard per model and photograph below ``_build/results/spectra`` as it
 goes and skips those that are there, so it may be stopped and started at will; several
-processes may share the models, and two a model, one of them ``--backwards``. ``tables`` joins the shards into the CSV files beside
-this script, each with its provenance in the lines that start with ``#``.
+processes may share the models, and two a model, one of them ``--backwards``.
+``tables`` joins the shards into the CSV files beside this script, each with its
+provenance in the lines that start with ``#``.
 """
 
 import argparse
