@@ -8,6 +8,7 @@ from nets import Residual, images, linear_net, small_cnn
 from torch import nn
 from torch.nn import functional as F
 
+from xai_lib.assets.layers import last_spatial_layer, spatial_layers
 from xai_lib.attribute import (
     METHODS,
     channel_max_abs,
@@ -27,7 +28,6 @@ from xai_lib.attribute import (
     vargrad,
 )
 from xai_lib.attribute._forward import rows_per_pass
-from xai_lib.attribute._layers import last_spatial_layer, spatial_layers
 
 FAST = {
     "smoothgrad": {"n_samples": 4},
@@ -68,9 +68,9 @@ def test_batch_equals_loop(name):
 def test_chunks_do_not_change_the_map(name, monkeypatch):
     model, x = small_cnn().double(), images(3, dtype=torch.float64)
     whole = make(name, model, x, torch.arange(3))
-    for module in ("gradients", "perturb", "_forward"):
+    for module in ("gradients", "noisy", "occlude", "masks", "_forward"):
         path = f"xai_lib.attribute.{module}.rows_per_pass"
-        monkeypatch.setattr(path, lambda model, x: 2, raising=False)
+        monkeypatch.setattr(path, lambda model, x: 2)
     parts = make(name, model, x, torch.arange(3))
     torch.testing.assert_close(whole, parts, rtol=1e-10, atol=1e-12)
 

@@ -35,7 +35,7 @@ from xai_lib.analyse import (
 )
 from xai_lib.assets import load_images, load_model
 from xai_lib.attribute import METHODS, channel_max_abs, channel_sum, gradient
-from xai_lib.attribute.gradients import noisy_gradients
+from xai_lib.attribute.noisy import noisy_gradients
 from xai_lib.evaluate import deletion_curve, first_order_correlation
 
 HERE = Path(__file__).resolve().parent

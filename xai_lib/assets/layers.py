@@ -1,39 +1,52 @@
-"""Which layers of a net to look at: the input, the middle, the final one."""
+"""Which layers of a net still have positions, and which of them to look at."""
 
 import torch
 from torch import Tensor, nn
 
 
-def spatial_layers(model: nn.Module, size: int = 224) -> dict[str, int]:
-    """Return the height of each module's square output, in order of finishing.
+def spatial_layers(model: nn.Module, x: Tensor) -> dict[str, tuple[int, int]]:
+    """Return the modules that run once and give (B, K, h, w) with h, w > 1, in order.
 
-    Modules whose output is not (B, C, h, h) with h > 1, and adaptive poolings, are left
-    out.
+    The order is that of finishing, so a block comes after the layers inside it.
+    Adaptive poolings are left out: their size is not the net's.
     """
-    heights: dict[str, int] = {}
+    found: list[tuple[str, tuple[int, ...]]] = []
 
-    def look(name: str):
-        def hook(module, inputs, out):
-            square = isinstance(out, Tensor) and out.ndim == 4
-            if square and out.shape[-1] == out.shape[-2] > 1:
-                heights.pop(name, None)  # a module used twice counts where it ends
-                heights[name] = out.shape[-1]
+    def note(name: str):
+        def hook(module, inputs, output):
+            spatial = isinstance(output, Tensor) and output.ndim == 4
+            found.append((name, tuple(output.shape[2:]) if spatial else ()))
 
         return hook
 
-    modules = [
-        (name, module)
+    handles = [
+        module.register_forward_hook(note(name))
         for name, module in model.named_modules()
         if name and not isinstance(module, nn.AdaptiveAvgPool2d)
     ]
-    handles = [module.register_forward_hook(look(name)) for name, module in modules]
     try:
         with torch.no_grad():
-            model(next(model.parameters()).new_zeros(1, 3, size, size))
+            model(x[:1])
     finally:
         for handle in handles:
             handle.remove()
-    return heights
+    runs = [name for name, _ in found]
+    return {
+        name: size
+        for name, size in found
+        if runs.count(name) == 1 and size and min(size) > 1
+    }
+
+
+def last_spatial_layer(model: nn.Module, x: Tensor) -> str:
+    """Return the name of the last layer with positions, the outermost if nested."""
+    layers = spatial_layers(model, x)
+    if not layers:
+        raise ValueError(
+            f"model must have a layer with output (B, K, h, w), "
+            f"got none in {type(model).__name__}"
+        )
+    return list(layers)[-1]
 
 
 def named_layers(model: nn.Module, size: int = 224) -> dict[str, str | None]:
@@ -44,8 +57,11 @@ def named_layers(model: nn.Module, size: int = 224) -> dict[str, str | None]:
     "final" is the last module whose output is larger than 1 x 1, "middle" the last one
     with an output four times as high (else the nearest height). Of modules that contain
     each other the outermost counts. A net without a second height has no "middle".
+    Outputs that are not square are passed over: their last two dimensions are no map.
     """
-    heights = spatial_layers(model, size)
+    x = next(model.parameters()).new_zeros(1, 3, size, size)
+    sizes = spatial_layers(model, x)
+    heights = {name: h for name, (h, w) in sizes.items() if h == w}
     layers: dict[str, str | None] = {"input": None}
     if not heights:
         return layers

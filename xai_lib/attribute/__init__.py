@@ -9,11 +9,10 @@ from xai_lib.attribute.gradients import (
     gradient,
     gradient_x_input,
     integrated_gradients,
-    smoothgrad,
-    squaregrad,
-    vargrad,
 )
-from xai_lib.attribute.perturb import occlusion, rise, rise_masks
+from xai_lib.attribute.masks import rise, rise_masks
+from xai_lib.attribute.noisy import smoothgrad, squaregrad, vargrad
+from xai_lib.attribute.occlude import occlusion
 from xai_lib.attribute.reduce import channel_max_abs, channel_sum, percentile_scale
 from xai_lib.attribute.registry import METHODS, Method, find_method
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib._check import Target, check_call
+from xai_lib.assets.layers import last_spatial_layer
 from xai_lib.attribute._forward import value_and_gradient
-from xai_lib.attribute._layers import last_spatial_layer
 
 
 def grad_cam(

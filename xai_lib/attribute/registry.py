@@ -11,11 +11,10 @@ from xai_lib.attribute.gradients import (
     gradient,
     gradient_x_input,
     integrated_gradients,
-    smoothgrad,
-    squaregrad,
-    vargrad,
 )
-from xai_lib.attribute.perturb import occlusion, rise
+from xai_lib.attribute.masks import rise
+from xai_lib.attribute.noisy import smoothgrad, squaregrad, vargrad
+from xai_lib.attribute.occlude import occlusion
 
 
 @dataclass(frozen=True)

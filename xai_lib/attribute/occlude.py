@@ -1,0 +1,94 @@
+"""Occlusion: cover a window, watch the target logit fall."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xai_lib._check import Target, check_call, check_positive
+from xai_lib.attribute._copies import check_map, rows_of, score_copies
+from xai_lib.attribute._forward import (
+    Tail,
+    fixed_target,
+    rows_per_pass,
+    select,
+    split,
+)
+
+
+def occlusion(
+    model: nn.Module,
+    x: Tensor,
+    target: Target,
+    window: int = 16,
+    stride: int = 8,
+    value: float = 0.0,
+    *,
+    layer: str | None = None,
+) -> Tensor:
+    """Return the fall of the target logit when a window is covered, per covered pixel.
+
+    Parameters
+    ----------
+    model, x, target, layer : as `gradient`
+    window, stride : side of the square window and its step, in pixels of x (or in
+        positions of the layer's output)
+    value : what is put in the window, in the units of x
+
+    Returns
+    -------
+    Tensor, signed, shape (B, 1, H, W)
+
+    Notes
+    -----
+    A pixel gets the sum, over the windows that cover it, of the fall divided by the
+    window's area, as in [rao2022]_, which uses 16 and 8 at the input and 5 and 2 at
+    layers. DeepExplain divides by the number of windows as well, Xplique by neither.
+    Windows start at 0, stride, ... until the image is covered; the last ones are cut.
+
+    References
+    ----------
+    [zeiler2014]_
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    >>> x, c = torch.rand(1, 1, 2, 2), torch.tensor([0])
+    >>> fall = occlusion(net, x, c, window=1, stride=1)
+    >>> torch.allclose(fall.flatten(), (x.flatten() * net[1].weight[0]))
+    True
+    """
+    check_call(model, x, target)
+    check_positive(window=window, stride=stride)
+    h, tail = split(model, x, layer)
+    check_map(h, "occlusion", layer)
+    H, W = h.shape[2:]
+    if window > min(H, W):
+        raise ValueError(f"window must be at most {min(H, W)}, got {window}")
+    down, across = (math.ceil((side - window) / stride) + 1 for side in (H, W))
+    c, per_pass = fixed_target(model, x, target), rows_per_pass(model, x)
+
+    def cover(h: Tensor, copies: Tensor) -> Tensor:
+        changed = h.repeat(len(copies), 1, 1, 1, 1)  # (n', B, C, H, W)
+        for k, number in enumerate(copies.tolist()):
+            top, left = number // across * stride, number % across * stride
+            changed[k, :, :, top : top + window, left : left + window] = value
+        return changed
+
+    fall = h.new_empty(down * across, len(h))
+    for rows in torch.arange(len(x), device=x.device).split(per_pass):
+        part, before = h[rows], select(_logits(tail, h[rows], rows), c[rows])
+        scored = score_copies(
+            rows_of(tail, rows), part, c[rows], cover, len(fall), select, per_pass
+        )
+        for copies, score in scored:
+            fall[copies[:, None], rows] = before - score
+    fall = fall.T.reshape(len(h), 1, down, across)
+    spread = fall.new_full((1, 1, window, window), 1 / window**2)
+    return F.conv_transpose2d(fall, spread, stride=stride)[:, :, :H, :W]
+
+
+def _logits(tail: Tail, h: Tensor, rows: Tensor) -> Tensor:
+    with torch.no_grad():
+        return tail(h, rows)
