@@ -8,6 +8,7 @@ from xai_lib.show.intervals import interval_plot
 from xai_lib.show.maps import show_maps
 from xai_lib.show.pictures import spectrum_image
 from xai_lib.show.plots import curve_plot, spectra_plot
+from xai_lib.show.source import source
 from xai_lib.show.style import (
     ABSOLUTE,
     SIGNED,
@@ -29,6 +30,7 @@ __all__ = [
     "method_label",
     "show_maps",
     "signed_norm",
+    "source",
     "spectra_plot",
     "spectrum_image",
     "use_style",

@@ -1,0 +1,25 @@
+"""The printed source is the library's, without the docstring."""
+
+import pytest
+
+from xai_lib.analyse import low_pass
+from xai_lib.show import source
+
+
+def undocumented(a, b):
+    return a - b
+
+
+def test_source_keeps_everything_but_the_docstring():
+    lines = source(low_pass).data.splitlines()
+    assert lines[0] == "```python" and lines[-1] == "```"
+    assert lines[1].startswith("def low_pass(maps: Tensor, cutoff: float")
+    assert not any("Parameters" in line or '"""' in line for line in lines)
+    namespace = {}
+    exec("\n".join(source(undocumented).data.splitlines()[1:-1]), namespace)
+    assert namespace["undocumented"](5, 3) == 2
+
+
+def test_source_of_no_python_function():
+    with pytest.raises(TypeError, match="written in Python, got a int"):
+        source(3)

@@ -1,0 +1,42 @@
+"""The code a chapter is about, printed from the library itself."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+
+
+def source(function: Callable) -> Markdown:
+    """Show a function's source without its docstring.
+
+    Parameters
+    ----------
+    function : callable written in Python
+
+    Returns
+    -------
+    IPython Markdown, a highlighted block of code: let it be the last expression of a
+    cell, so that text and library cannot differ.
+
+    Examples
+    --------
+    >>> print(source(source).data.splitlines()[1])
+    def source(function: Callable) -> Markdown:
+    """
+    from IPython.display import Markdown
+
+    try:
+        text = textwrap.dedent(inspect.getsource(function))
+    except (TypeError, OSError):
+        got = type(function).__name__
+        raise TypeError(f"function must be written in Python, got a {got}") from None
+    lines, body = text.splitlines(), ast.parse(text).body[0].body
+    if ast.get_docstring(ast.parse(text).body[0]) is not None:
+        del lines[body[0].lineno - 1 : body[0].end_lineno]
+    return Markdown("\n".join(["```python", *lines, "```"]))
