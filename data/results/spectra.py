@@ -176,7 +176,7 @@ def deletions_of(folded, x, c, g: Tensor, untrained: Tensor) -> dict[str, np.nda
 
 def run(models: list[str], limit: int | None, backwards: bool) -> None:
     """Write a shard for every correctly classified photograph of every model."""
-    photos = load_images("photos")
+    photos, commit = load_images("photos"), current_commit()
     for name in models:
         classifier = load_model(name)
         model, untrained = classifier.model, reinitialised(classifier.model)
@@ -200,11 +200,19 @@ def run(models: list[str], limit: int | None, backwards: bool) -> None:
             result |= predictions_of(folded, one, c, g, g0)
             result |= deletions_of(folded, one, c, g, g0)
             result["seconds"], result["gap"] = time.time() - start, gap
+            result["commit"] = commit
             save(shard, result)
             seconds = result["seconds"]
             print(
                 f"  {done}/{len(right)} {photos.names[i]} {seconds:.0f} s", flush=True
             )
+
+
+def current_commit() -> str:
+    """Return the commit that is checked out."""
+    asked = ["git", "rev-parse", "HEAD"]
+    answer = subprocess.run(asked, cwd=HERE, capture_output=True, text=True)
+    return answer.stdout.strip() or "not in a checkout"
 
 
 def save(path: Path, arrays: dict) -> None:
@@ -215,20 +223,17 @@ def save(path: Path, arrays: dict) -> None:
     os.replace(part, path)
 
 
-def provenance(shards: list[Path], seconds: float) -> str:
+def provenance(shards: list[Path], seconds: float, commits: set[str]) -> str:
     """Return the lines that stand above every table."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True
-    )
     last = max(shard.stat().st_mtime for shard in shards)
     lines = {
         "script": "data/results/spectra.py",
-        "commit": commit.stdout.strip() or "not in a checkout",
+        "commit": " and ".join(sorted(commits)),
         "date": time.strftime("%Y-%m-%d", time.gmtime(last)),
         "versions": f"xai_lib {xai_lib.__version__}, torch {torch.__version__}, "
         f"Python {platform.python_version()}",
         "device": f"CPU ({platform.machine()}), 1 thread per model",
-        "seconds": f"{seconds:.0f}, all models and photographs together",
+        "seconds": f"{seconds:.0f}, all shards together, two processes on a busy machine",
         "images": "photos, every correctly classified one; BatchNorm folded into the "
         "convolutions for the methods that need many passes",
         **SETTINGS,
@@ -259,10 +264,12 @@ def tables() -> None:
     if not shards:
         sys.exit(f"no shards below {SHARDS}: run the script with 'run' first")
     ratios, predicted, deleted, seconds, curves = [], [], [], 0.0, {}
+    commits = set()
     for shard in shards:
         model, image = shard.parent.name, shard.stem
         with np.load(shard) as arrays:
             seconds += float(arrays["seconds"])
+            commits.add(str(arrays["commit"]))
             for key in arrays.files:
                 kind, *rest = key.split("|")
                 values = arrays[key]
@@ -276,7 +283,7 @@ def tables() -> None:
                     curves.setdefault((model, *rest), []).append(values)
                     auc = np.trapezoid(values, dx=1 / (len(values) - 1))
                     deleted.append((model, image, *rest, f"{auc:.5f}"))
-    head = provenance(shards, seconds)
+    head = provenance(shards, seconds, commits)
     write_table(
         "spectra.csv",
         head,
