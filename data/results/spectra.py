@@ -233,7 +233,8 @@ def provenance(shards: list[Path], seconds: float, commits: set[str]) -> str:
         "versions": f"xai_lib {xai_lib.__version__}, torch {torch.__version__}, "
         f"Python {platform.python_version()}",
         "device": f"CPU ({platform.machine()}), 1 thread per model",
-        "seconds": f"{seconds:.0f}, all shards together, two processes on a busy machine",
+        "seconds": f"{seconds:.0f}, all shards together, two processes on a busy "
+        "machine",
         "images": "photos, every correctly classified one; BatchNorm folded into the "
         "convolutions for the methods that need many passes",
         **SETTINGS,
