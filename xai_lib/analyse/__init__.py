@@ -1,6 +1,21 @@
-"""What is in a map: spectra, filters."""
+"""What is in a map: spectra, filters, convergence, alignment."""
 
+from xai_lib.analyse.chain import MATRIX_LAWS, VGG16_CHAIN, matrix_chain
+from xai_lib.analyse.convergence import (
+    abs_cosine,
+    chance_csc,
+    csc,
+    csc_summary,
+    whole_map_csc,
+)
 from xai_lib.analyse.filters import low_pass
+from xai_lib.analyse.input_alignment import (
+    alignment,
+    alignment_by_layer,
+    alignment_law,
+    chance_alignment,
+    random_layer_alignment,
+)
 from xai_lib.analyse.noise import power_law_noise
 from xai_lib.analyse.spectrum import (
     frequency_grid,
@@ -11,11 +26,24 @@ from xai_lib.analyse.spectrum import (
 )
 
 __all__ = [
+    "MATRIX_LAWS",
+    "VGG16_CHAIN",
+    "abs_cosine",
+    "alignment",
+    "alignment_by_layer",
+    "alignment_law",
+    "chance_alignment",
+    "chance_csc",
+    "csc",
+    "csc_summary",
     "frequency_grid",
     "high_frequency_ratio",
     "low_pass",
+    "matrix_chain",
     "power_law_noise",
     "power_spectrum",
     "radial_spectrum",
+    "random_layer_alignment",
     "spectral_slope",
+    "whole_map_csc",
 ]

@@ -1,0 +1,119 @@
+"""Backward signals of any method, started anywhere: what convergence is measured on."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from xai_lib.attribute._forward import find_layer, forward_hook
+
+Signals = dict[str, Tensor]
+
+
+def is_input(layer: str | None) -> bool:
+    return layer is None or layer == "input"
+
+
+def output_shapes(
+    model: nn.Module, x: Tensor, layers: list[str]
+) -> dict[str, tuple[int, ...]]:
+    """Return the output shape of each layer for one image, in the order they run."""
+    shapes, handles = {}, []
+    if any(is_input(layer) for layer in layers):
+        shapes["input"] = tuple(x.shape[1:])
+    try:
+        for layer in layers:
+            if layer != "output" and not is_input(layer):
+
+                def keep(module, inputs, output, layer=layer):
+                    if not isinstance(output, Tensor):
+                        raise ValueError(
+                            f"layer {layer!r} must return one tensor, "
+                            f"got {type(output).__name__}"
+                        )
+                    shapes.setdefault(layer, tuple(output.shape[1:]))
+
+                handles.append(find_layer(model, layer).register_forward_hook(keep))
+        with torch.no_grad():
+            logits = model(x[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    if "output" in layers:
+        shapes["output"] = tuple(logits.shape[1:])
+    idle = [layer for layer in layers if layer not in shapes and not is_input(layer)]
+    if idle:
+        raise ValueError(f"layers must run in a forward pass, got {', '.join(idle)}")
+    return shapes
+
+
+class _Emit(torch.autograd.Function):
+    """One logit that is 1 forward, and sends the given vector backward."""
+
+    @staticmethod
+    def forward(ctx, h: Tensor, vector: Tensor) -> Tensor:
+        ctx.save_for_backward(vector)
+        return h.new_ones(len(h), 1)
+
+    @staticmethod
+    def backward(ctx, R: Tensor):
+        (vector,) = ctx.saved_tensors
+        return R.view(-1, *[1] * (vector.ndim - 1)) * vector, None
+
+
+class _Reached(Exception):
+    """The start layer's output is there; what follows need not run."""
+
+
+class UpTo(nn.Module):
+    """The model up to a layer, ending in one logit whose backward signal is `vector`.
+
+    Its modules keep their names, so a method finds the layer it is asked for.
+    """
+
+    def __init__(self, model: nn.Module, start: str):
+        super().__init__()
+        for name, child in model.named_children():
+            self.add_module(name, child)
+        self.whole = (model,)  # in a tuple: not a child, its names stay as they are
+        self.start, self.vector = start, None
+        self.train(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.start == "output":
+            return _Emit.apply(self.whole[0](x), self.vector)
+        outputs = []
+
+        def stop(module, inputs, output):
+            outputs.append(output)
+            raise _Reached
+
+        try:
+            with forward_hook(find_layer(self, self.start), stop):
+                self.whole[0](x)
+        except _Reached:
+            pass
+        return _Emit.apply(outputs[0], self.vector)
+
+
+def explained_signals(
+    model: nn.Module,
+    x: Tensor,
+    method: Callable[..., Tensor],
+    start: str,
+    layers: list[str],
+    vectors: Tensor,
+) -> Signals:
+    """Return a method's signals for vectors (V, B, ...): one explanation for each."""
+    part, target = UpTo(model, start), torch.zeros(1, dtype=torch.long, device=x.device)
+    signals = {}
+    for layer in layers:
+        name = None if is_input(layer) else layer
+        rows = []
+        for i in range(len(x)):
+            for vector in vectors[:, i : i + 1]:  # (1, ...)
+                part.vector = vector
+                rows.append(method(part, x[i : i + 1], target, layer=name))
+        per_image = torch.cat(rows).unflatten(0, (len(x), len(vectors)))
+        signals[layer] = per_image.transpose(0, 1)  # (V, B, ...)
+    return signals

@@ -1,0 +1,261 @@
+"""Cosine similarity convergence: do all signals from above end up alike?
+
+Random vectors are put at the output of one layer and followed down. If below some layer
+they all point the same way, the map there cannot depend on what lies above.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+from xai_lib._check import check_images, check_model, check_positive
+from xai_lib.analyse._signals import explained_signals, is_input, output_shapes
+from xai_lib.attribute.registry import find_method
+
+PERCENTILES = (0, 1, 5, 10, 20, 50, 80, 95, 99, 100)
+
+Cosines = dict[str, Tensor]
+
+
+def abs_cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Return |cos| over the last dimension in float64, exact also close to 1.
+
+    1 - |cos| is half the squared distance of the unit vectors, so nothing cancels: it
+    is good to 1e-15. NaN where a vector is zero.
+
+    Examples
+    --------
+    >>> a = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    >>> b = torch.tensor([-1.0, 1e-6], dtype=torch.float64)
+    >>> f"{1 - abs_cosine(a, b).item():.2e}"
+    '5.00e-13'
+    """
+    u, v = (t.double() / t.double().norm(dim=-1, keepdim=True) for t in (a, b))
+    sign = (u * v).sum(-1, keepdim=True).sign()
+    sign = torch.where(sign == 0, 1.0, sign)
+    return (1 - (u - sign * v).square().sum(-1) / 2).clamp(min=0)
+
+
+def channel_rows(maps: Tensor) -> Tensor:
+    """Return (N, C, h, w), (N, tokens, C) or (N, C) as (N, positions, C)."""
+    if maps.ndim == 4:
+        return maps.flatten(2).transpose(1, 2)
+    return maps if maps.ndim == 3 else maps.flatten(1)[:, None]
+
+
+def _per_position(R: Tensor) -> Tensor:
+    return torch.stack([channel_rows(maps) for maps in R])  # (V, B, positions, C)
+
+
+def _per_map(R: Tensor) -> Tensor:
+    return R.flatten(2)[:, :, None]  # (V, B, 1, D)
+
+
+def _pairs(R: Tensor, layer: str, rows) -> Tensor:
+    if not R.isfinite().all():
+        raise ValueError(f"signals must be finite, got NaN or infinity at {layer!r}")
+    R = rows(R)
+    pairs = combinations(range(len(R)), 2)
+    return torch.stack([abs_cosine(R[i], R[j]) for i, j in pairs], dim=1)
+
+
+def _plan_layers(model, x, starts: list[str], layers: list[str], single: bool):
+    """Return the shape of each start's output, and the layers that run before it."""
+    shapes = output_shapes(model, x, [*layers, *starts])
+    order = {layer: place for place, layer in enumerate(shapes)}
+    place = {layer: -1 if is_input(layer) else order[layer] for layer in layers}
+    below = {s: [k for k in layers if place[k] <= order[s]] for s in starts}
+    for s in starts:
+        missing = [k for k in layers if k not in below[s]]
+        if (single and missing) or not below[s]:
+            raise ValueError(f"layers must run before start {s!r}, got {missing}")
+    return shapes, below
+
+
+def _convergence(model, x, method, start, layers, n_vectors, seed, rows):
+    check_model(model)
+    check_images(x)
+    if n_vectors < 2:
+        raise ValueError(f"n_vectors must be at least 2, got {n_vectors}")
+    function, single = find_method(method), isinstance(start, str)
+    starts, layers = [start] if single else list(start), list(layers)
+    shapes, below = _plan_layers(model, x, starts, layers, single)
+    draws = {s: torch.Generator().manual_seed(seed) for s in starts}
+    parts = {s: {layer: [] for layer in below[s]} for s in starts}
+    for image in x.split(1):
+        for s in starts:
+            shape = (n_vectors, 1, *shapes[s])
+            vectors = torch.randn(shape, generator=draws[s]).to(x)
+            signals = explained_signals(model, image, function, s, below[s], vectors)
+            for layer, R in signals.items():
+                parts[s][layer].append(_pairs(R, layer, rows).cpu())
+    whole = {
+        s: {layer: torch.cat(part) for layer, part in of.items()}
+        for s, of in parts.items()
+    }
+    return whole[start] if single else whole
+
+
+def csc(
+    model: nn.Module,
+    x: Tensor,
+    method: str | Callable[..., Tensor],
+    start: str | Sequence[str],
+    layers: Sequence[str],
+    n_vectors: int = 5,
+    seed: int = 0,
+) -> Cosines | dict[str, Cosines]:
+    """Return |cos| between the signals of random vectors, per position and layer.
+
+    Parameters
+    ----------
+    model : Module in eval mode
+    x : Tensor, shape (B, C, H, W), normalised as the model wants
+    method : a name in METHODS, or a callable ``method(model, x, target, *, layer)``
+    start : name of the module at whose output N(0, 1) vectors are put, independent over
+        channels and positions; "output" is the logits. Or several names: they share
+        the forward pass
+    layers : names of modules that run before start (or start itself), or "input"
+    n_vectors : vectors per image
+    seed : of the vectors, drawn image by image; each start draws anew
+
+    Returns
+    -------
+    dict of layer to Tensor, shape (B, pairs, positions), float64, on the CPU: in
+    [0, 1], or NaN where a signal is zero at that position; 1 minus it is good to 1e-15.
+    With several starts, a dict of start to such dicts, each with the layers before it
+
+    Notes
+    -----
+    The absolute value counts a flipped sign as the same direction. Signals are taken at
+    the outputs of the named modules: to compare with [sixt2020]_, whose layers are
+    convolution and ReLU in one, name the ReLU. A dense layer has one position.
+
+    References
+    ----------
+    [sixt2020]_
+
+    Examples
+    --------
+    >>> _ = torch.manual_seed(0)
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(8, 16), nn.Linear(16, 3)).eval()
+    >>> cosines = csc(net, torch.ones(2, 2, 2, 2), "gradient", "2", ["1", "input"])
+    >>> cosines["1"].shape, cosines["input"].shape
+    (torch.Size([2, 10, 1]), torch.Size([2, 10, 4]))
+    """
+    return _convergence(model, x, method, start, layers, n_vectors, seed, _per_position)
+
+
+def whole_map_csc(
+    model: nn.Module,
+    x: Tensor,
+    method: str | Callable[..., Tensor],
+    start: str | Sequence[str],
+    layers: Sequence[str],
+    n_vectors: int = 5,
+    seed: int = 0,
+) -> Cosines | dict[str, Cosines]:
+    """Return |cos| between the whole signals of random vectors, per layer.
+
+    Parameters
+    ----------
+    As `csc`.
+
+    Returns
+    -------
+    dict of layer to Tensor, shape (B, pairs), float64; with several starts, a dict of
+    start to such dicts
+
+    Notes
+    -----
+    The measure of [sixt2020]_ is per position, and blind to where the relevance lies:
+    two signals may agree in direction everywhere and yet be strong at different places.
+    Then `csc` is 1 and this is below 1; on rank one both are 1.
+
+    Examples
+    --------
+    >>> _ = torch.manual_seed(0)
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(8, 16), nn.Linear(16, 3)).eval()
+    >>> x = torch.ones(2, 2, 2, 2)
+    >>> whole_map_csc(net, x, "gradient", "2", ["input"])["input"].shape
+    torch.Size([2, 10])
+    """
+    found = _convergence(model, x, method, start, layers, n_vectors, seed, _per_map)
+    if isinstance(start, str):
+        return {layer: cosines[..., 0] for layer, cosines in found.items()}
+    return {
+        s: {layer: cosines[..., 0] for layer, cosines in of.items()}
+        for s, of in found.items()
+    }
+
+
+def csc_summary(cosines: Tensor) -> dict[str, float]:
+    """Summarise one layer's cosines; rows without relevance (NaN) are dropped.
+
+    Parameters
+    ----------
+    cosines : Tensor of any shape, as `csc` returns for a layer
+
+    Returns
+    -------
+    dict: median, mean, the percentiles p0 .. p100, n (values kept), dropped (NaN); all
+    NaN if nothing is kept
+
+    Notes
+    -----
+    Percentiles interpolate linearly, as numpy's do.
+
+    References
+    ----------
+    [sixt2020]_, whose list of percentiles it is
+
+    Examples
+    --------
+    >>> row = csc_summary(torch.tensor([0.2, 0.4, 0.9, torch.nan]))
+    >>> round(row["median"], 3), row["n"], row["dropped"]
+    (0.4, 3, 1)
+    """
+    flat = cosines.double().flatten()
+    kept = flat[~flat.isnan()].sort().values
+    counts = {"n": len(kept), "dropped": len(flat) - len(kept)}
+    if not len(kept):
+        nothing = dict.fromkeys(f"p{p}" for p in PERCENTILES)
+        return dict.fromkeys(["median", "mean", *nothing], float("nan")) | counts
+
+    def percentile(p: float) -> float:
+        place = p / 100 * (len(kept) - 1)
+        low = int(place)
+        high = min(low + 1, len(kept) - 1)
+        return torch.lerp(kept[low], kept[high], place - low).item()
+
+    row = {"median": percentile(50), "mean": kept.mean().item()}
+    return row | {f"p{p}": percentile(p) for p in PERCENTILES} | counts
+
+
+def chance_csc(channels: int, n: int = 1000, seed: int = 0) -> float:
+    """Return the median |cos| of pairs of independent Gaussian vectors.
+
+    Parameters
+    ----------
+    channels : dimension of the vectors
+    n : number of pairs
+    seed : of the draws
+
+    Returns
+    -------
+    float: 0.5 for 3 channels, about 0.67 / sqrt(channels) for many
+
+    References
+    ----------
+    [sixt2020]_
+
+    Examples
+    --------
+    >>> round(chance_csc(512), 2)
+    0.03
+    """
+    check_positive(channels=channels, n=n)
+    pairs = torch.randn(2, n, channels, generator=torch.Generator().manual_seed(seed))
+    return abs_cosine(*pairs).median().item()
