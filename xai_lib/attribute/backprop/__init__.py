@@ -1,5 +1,28 @@
 """Modified backpropagation: one engine, its rules, and the methods made of them."""
 
-from xai_lib.attribute.backprop.methods import guided_backprop
+from xai_lib.attribute.backprop.chain import Chain, signals
+from xai_lib.attribute.backprop.composites import COMPOSITES, clipped_joins
+from xai_lib.attribute.backprop.engine import KINDS, ModifiedBackprop
+from xai_lib.attribute.backprop.methods import deconvnet, guided_backprop, rectgrad
+from xai_lib.attribute.backprop.relevance import (
+    deep_taylor,
+    excitation_backprop,
+    lrp,
+    relevance_budget,
+)
 
-__all__ = ["guided_backprop"]
+__all__ = [
+    "COMPOSITES",
+    "KINDS",
+    "Chain",
+    "ModifiedBackprop",
+    "clipped_joins",
+    "deconvnet",
+    "deep_taylor",
+    "excitation_backprop",
+    "guided_backprop",
+    "lrp",
+    "rectgrad",
+    "relevance_budget",
+    "signals",
+]

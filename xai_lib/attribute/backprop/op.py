@@ -1,0 +1,93 @@
+"""One call of an operation, as a rule meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+Rule = Callable[["Op", Tensor, Tensor], Tensor]
+
+
+@dataclass(eq=False)
+class Op:
+    """An operation with everything fixed but the input that relevance goes back to.
+
+    Attributes
+    ----------
+    kind : what it is: "conv", "linear", "add", "relu", "max_pool", ...
+    function : f(x) for a non-linearity; f(x, w) without bias, linear in x, else
+    weight : w, or None for a non-linearity
+    bias : what is added to f(x, w), broadcast to its shape, or None
+    settings : of a pooling, as `avg_pool2d` takes them
+    name : the module whose weight it is, or ""
+    first, last : whether it is the first, the last convolution or linear map of the pass
+    value : what the operation returned
+    """
+
+    kind: str
+    function: Callable[..., Tensor]
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    settings: dict = field(default_factory=dict)
+    name: str = ""
+    first: bool = False
+    last: bool = False
+    value: Tensor | None = field(default=None, repr=False)
+    absorbed: dict[str, Tensor] | None = field(default=None, repr=False)
+    _kept: dict | None = field(default=None, repr=False)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.weight is None:
+            return self.function(x)
+        z = self.function(x, self.weight)
+        return z if self.bias is None else z + self.bias
+
+    def vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return v^T J, the plain backward pass at x."""
+        z, (x,) = self._graph("plain", self, [x])
+        return torch.autograd.grad(z, x, v, retain_graph=self._kept is not None)[0]
+
+    def linear(self, terms: list[tuple[Tensor, Tensor]], key: str):
+        """Return z = sum of f(a, w) over the terms, and back: s -> [W^T s for each]."""
+        weights = [w for _, w in terms]
+
+        def total(*inputs):
+            return sum(self.function(a, w) for a, w in zip(inputs, weights))
+
+        z, inputs = self._graph(key, total, [a for a, _ in terms])
+
+        def back(s: Tensor) -> tuple[Tensor, ...]:
+            keep = self._kept is not None
+            return torch.autograd.grad(z, inputs, s, retain_graph=keep)
+
+        return z.detach(), back
+
+    def absorb(self, **shares: Tensor) -> None:
+        """Note what does not go back to the input, by name, if anybody asked."""
+        if self.absorbed is not None:
+            for name, share in shares.items():
+                self.absorbed[name] = self.absorbed.get(name, 0) + share.sum()
+
+    def keep(self) -> None:
+        """Remember forward values for the next backward vector."""
+        if self._kept is None:
+            self._kept = {}
+
+    def once(self, key: str, compute: Callable[[], object]):
+        """Return compute(), remembered if the op is kept."""
+        if self._kept is None:
+            return compute()
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
+
+    def _graph(self, key: str, function, inputs: list[Tensor]):
+        def compute():
+            with torch.enable_grad():
+                leaves = [a.detach().requires_grad_() for a in inputs]
+                return function(*leaves), leaves
+
+        return self.once(key, compute)
