@@ -1,6 +1,5 @@
 """What is in a map: spectra, filters, convergence, alignment."""
 
-from xai_lib.analyse.chain import MATRIX_LAWS, VGG16_CHAIN, matrix_chain
 from xai_lib.analyse.convergence import (
     abs_cosine,
     chance_csc,
@@ -16,6 +15,7 @@ from xai_lib.analyse.input_alignment import (
     chance_alignment,
     random_layer_alignment,
 )
+from xai_lib.analyse.matrices import MATRIX_LAWS, VGG16_CHAIN, matrix_chain
 from xai_lib.analyse.noise import power_law_noise
 from xai_lib.analyse.spectrum import (
     frequency_grid,
