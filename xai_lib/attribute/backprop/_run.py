@@ -33,7 +33,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
 def run(
     engine: ModifiedBackprop, model: nn.Module, x: Tensor, target: Target, layer
 ) -> tuple[Tensor, Tensor]:
-    """Return the layer's output (x itself for None) as a leaf, and the target logits."""
+    """Return the layer's output (x for None) as a leaf, and the target logits."""
     with frozen(model), engine:
         if layer in (None, "input"):
             h = x.detach().requires_grad_()

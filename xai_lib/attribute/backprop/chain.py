@@ -61,7 +61,7 @@ class Chain:
             allow_unused=True,
         )
         result = {}
-        for name, signal in zip(names, found):
+        for name, signal in zip(names, found, strict=True):
             node = self._nodes[name]
             signal = torch.zeros_like(node) if signal is None else signal
             result[name] = self._own(signal) * self._change(node)
