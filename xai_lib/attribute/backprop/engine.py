@@ -30,8 +30,8 @@ from xai_lib.attribute.backprop.rules import gradient
 Composite = list[tuple[str, Rule]]
 """Pairs (key, rule), the first key that matches wins.
 
-A key is a layer's name, "first" or "last" (the first, the last convolution or linear map
-of the pass), a kind of operation, or "any".
+A key is a layer's name, "first" or "last" (the first, the last convolution or linear
+map of the pass), a kind of operation, or "any".
 """
 
 WEIGHTED = ("conv", "linear")
@@ -116,7 +116,7 @@ class ModifiedBackprop(TorchFunctionMode):
         raise ValueError(f"{op.kind} has no rule in this composite{_where()}")
 
     def expose(self, output: Tensor) -> None:
-        """Keep a BatchNorm behind this output apart, so that relevance stops here too."""
+        """Keep a BatchNorm behind this output apart: relevance is wanted here."""
         self._sources.pop(output, None)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -199,9 +199,8 @@ class ModifiedBackprop(TorchFunctionMode):
             while isinstance(a, Tensor) and a in self._renewed:
                 a = self._renewed[a]
                 if a is None:
-                    raise ValueError(
-                        f"a tensor changed in place through a view has no rule{_where()}"
-                    )
+                    what = "a tensor changed in place through a view"
+                    raise ValueError(f"{what} has no rule{_where()}")
             return a
 
         return tree_map(newest, (args, kwargs))
@@ -215,7 +214,7 @@ class ModifiedBackprop(TorchFunctionMode):
 
 
 def _takes_norm(op: Op, x: Tensor) -> bool:
-    """Return whether a BatchNorm behind the operation can be folded into its weights."""
+    """Return whether a BatchNorm behind it can be folded into its weights."""
     if op.kind == "linear":
         return x.ndim == 2
     return op.kind == "conv" and not op.settings.get("transposed")

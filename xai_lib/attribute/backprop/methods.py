@@ -87,7 +87,7 @@ def rectgrad(
     percentile: float = 98.0,
     variant: str = "sixt2020",
 ) -> Tensor:
-    """Return the rectified gradient: only the units of largest h * R pass, layer by layer.
+    """Return the rectified gradient: in every layer only the largest h * R pass.
 
     Parameters
     ----------

@@ -23,8 +23,7 @@ class Op:
     bias : what is added to f(x, w), broadcast to its shape, or None
     settings : of a pooling, as `avg_pool2d` takes them
     name : the module whose weight it is, or ""
-    first, last : whether it is the first, the last convolution or linear map of the pass
-    value : what the operation returned
+    first, last : whether it is the first, the last of the convolutions and linear maps
     """
 
     kind: str
@@ -35,7 +34,6 @@ class Op:
     name: str = ""
     first: bool = False
     last: bool = False
-    value: Tensor | None = field(default=None, repr=False)
     absorbed: dict[str, Tensor] | None = field(default=None, repr=False)
     _kept: dict | None = field(default=None, repr=False)
 
@@ -55,7 +53,9 @@ class Op:
         weights = [w for _, w in terms]
 
         def total(*inputs):
-            return sum(self.function(a, w) for a, w in zip(inputs, weights))
+            return sum(
+                self.function(a, w) for a, w in zip(inputs, weights, strict=True)
+            )
 
         z, inputs = self._graph(key, total, [a for a, _ in terms])
 

@@ -61,7 +61,8 @@ def _batch_norm(
     input, running_mean, running_var, weight=None, bias=None, *args, **kwargs
 ) -> Call:
     """Read BatchNorm in eval mode: a scale and a shift per channel."""
-    named = dict(zip(("training", "momentum", "eps"), args)) | kwargs
+    names = ("training", "momentum", "eps")
+    named = dict(zip(names, args, strict=False)) | kwargs
     if named.get("training") or running_mean is None:
         refuse("batch_norm on the batch's own statistics has no rule")
     scale = (running_var + named.get("eps", 1e-5)).rsqrt()
@@ -165,7 +166,7 @@ def _matmul(input, other) -> Call:
 def _attention(
     query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **own
 ):
-    """Read attention with its weights held constant: linear in the values  [ali2022]_."""
+    """Read attention, its weights held constant: linear in the values  [ali2022]_."""
     if not carries(value):
         refuse("attention whose values do not depend on the input has no rule")
     query, key = query.detach(), key.detach()
@@ -279,8 +280,8 @@ READERS: dict[Callable, Callable] = {
 
 _NAMES = [
     "reshape", "view", "flatten", "unflatten", "transpose", "permute", "movedim",
-    "moveaxis", "swapaxes", "t", "squeeze", "unsqueeze", "expand", "expand_as", "repeat",
-    "tile", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "split",
+    "moveaxis", "swapaxes", "t", "squeeze", "unsqueeze", "expand", "expand_as",
+    "repeat", "tile", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "split",
     "chunk", "unbind", "tensor_split", "narrow", "select", "index_select", "gather",
     "take_along_dim", "roll", "flip", "rot90", "clone", "contiguous", "to", "type_as",
     "float", "double", "half", "__getitem__", "view_as", "reshape_as", "swapdims",

@@ -1,7 +1,7 @@
 """The rules of layer-wise relevance propagation and of deep Taylor decomposition.
 
-Each sends back R_i = sum over j of a share of R_j, in proportion to a_i w_ij, where a and
-w are parts of the input and of the weights. A bias takes its own share and keeps it.
+Each sends back R_i = sum over j of a share of R_j, in proportion to a_i w_ij, where a
+and w are parts of the input and of the weights. A bias keeps a share of its own.
 """
 
 from functools import partial
@@ -45,7 +45,7 @@ def share(
     if op.absorbed is not None:
         op.absorb(stabiliser=R - total * s)
         op.absorb(bias=0 * s if bias is None else bias * s)
-    return sum(a * t for (a, _), t in zip(terms, back(s)))
+    return sum(a * t for (a, _), t in zip(terms, back(s), strict=True))
 
 
 def part(op: Op, x: Tensor, w_plus: Tensor, w_minus: Tensor) -> Terms:
@@ -70,8 +70,8 @@ lrp_0 = epsilon(1e-12)
 def gamma(gamma: float = 0.25, eps: float = EPSILON) -> Rule:
     """LRP-gamma: weights w + gamma w+ where z_j > 0, mirrored where z_j < 0.
 
-    For z_j > 0 the products x_i w_ij that are positive count 1 + gamma times, for z_j < 0
-    the negative ones; this is the form for signed inputs.  [montavon2019]_
+    For z_j > 0 the positive products x_i w_ij count 1 + gamma times, for z_j < 0 the
+    negative ones; this is the form for signed inputs.  [montavon2019]_
     """
 
     def rule(op: Op, x: Tensor, R: Tensor) -> Tensor:
@@ -93,14 +93,14 @@ def gamma(gamma: float = 0.25, eps: float = EPSILON) -> Rule:
 
 
 def alpha_beta(alpha: float, beta: float, eps: float = EPSILON) -> Rule:
-    """LRP-alpha-beta: alpha times the positive products' shares minus beta the negative's.
+    """LRP-alpha-beta: alpha times the shares of positive products, minus beta negative.
 
     R_i = sum_j [ alpha (x_i w_ij)+ / z_j+ - beta (x_i w_ij)- / z_j- ] R_j, with alpha -
     beta = 1; both signs of x count.  [bach2015]_
     """
 
     def rule(op: Op, x: Tensor, R: Tensor) -> Tensor:
-        w, b = op.weight, op.bias
+        b = op.bias
         b_plus, b_minus = (None, None) if b is None else (positive(b), negative(b))
         w_plus, w_minus = split_weight(op)
         result = share(
@@ -135,20 +135,24 @@ def z_plus(bias: bool = True, eps: float = EPSILON) -> Rule:
 def z_box(
     low: Tensor | float | None = None, high: Tensor | float | None = None
 ) -> Rule:
-    """zB, for pixels in [l, u]: shares x_i w_ij - l_i w_ij+ - u_i w_ij-  [montavon2017]_.
+    """zB, pixels in [l, u]: shares x_i w_ij - l_i w_ij+ - u_i w_ij-  [montavon2017]_.
 
     Without bounds, the smallest and largest value of each image and channel.
     """
 
     def rule(op: Op, x: Tensor, R: Tensor) -> Tensor:
         room = tuple(range(2, x.ndim))
-        l = x.amin(room, keepdim=True) if low is None else torch.as_tensor(low).to(x)
-        u = x.amax(room, keepdim=True) if high is None else torch.as_tensor(high).to(x)
+        lower = (
+            x.amin(room, keepdim=True) if low is None else torch.as_tensor(low).to(x)
+        )
+        upper = (
+            x.amax(room, keepdim=True) if high is None else torch.as_tensor(high).to(x)
+        )
         w_plus, w_minus = split_weight(op)
         terms = [
             (x, op.weight),
-            (-l.expand_as(x), w_plus),
-            (-u.expand_as(x), w_minus),
+            (-lower.expand_as(x), w_plus),
+            (-upper.expand_as(x), w_minus),
         ]
         return share(op, terms, R, None, EPSILON, "z box")
 

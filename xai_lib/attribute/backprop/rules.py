@@ -1,7 +1,7 @@
 """The rules of signal methods: what an operation sends back instead of its gradient.
 
-A rule is ``rule(op, x, R) -> R_in``: the operation, its input, the signal that comes back
-to its output. A rule with settings is made by a function of these settings.
+A rule is ``rule(op, x, R) -> R_in``: the operation, its input, the signal that comes
+back to its output. A rule with settings is made by a function of these settings.
 """
 
 import torch
@@ -59,7 +59,7 @@ def percentile_of(rows: Tensor, percentile: float) -> Tensor:
 
 
 def redistribute_pool(op: Op, x: Tensor, R: Tensor) -> Tensor:
-    """RectGrad's proportional max-pooling: x * avg_pool^T (R / avg_pool(x))  [kim2019]_."""
+    """RectGrad's proportional pool: x * avg_pool^T (R / avg_pool(x))  [kim2019]_."""
     window = op.settings
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
@@ -68,7 +68,7 @@ def redistribute_pool(op: Op, x: Tensor, R: Tensor) -> Tensor:
 
 
 def random_mask(seed: int = 0) -> Rule:
-    """Return a ReLU rule: R_in = m R, m random, of the density of the image's own mask."""
+    """Return a ReLU rule: R_in = m R, m random, as dense as the image's own mask."""
     generator = torch.Generator().manual_seed(seed)
 
     def rule(op: Op, x: Tensor, R: Tensor) -> Tensor:
