@@ -1,4 +1,4 @@
-"""Foreign weight files as state dicts of the nets in `nets` and torchvision."""
+"""Foreign files as state dicts of the nets in `nets` and torchvision, or as images."""
 
 import collections
 import io
@@ -12,6 +12,7 @@ import torch
 import torch._utils
 from torch import Tensor
 
+from .cifar_files import from_cifar_pickle, from_cifar_png
 from .nets import EfficientNetLite0
 
 State = dict[str, Tensor]
@@ -145,4 +146,6 @@ FORMATS = {
     "pickle": from_pickle,
     "efficientnet": from_efficientnet,
     "tfjs_resnet50": from_tfjs_resnet50,
+    "cifar_png": from_cifar_png,
+    "cifar_pickle": from_cifar_pickle,
 }

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .catalog import Asset, catalog
+from .cifar_files import unpack_batch
 from .fetch import obtain
 
 SIDE = 256
@@ -98,8 +99,13 @@ def load_images(
     return ImageSet(x, y, names)
 
 
-def read_image(source: bytes | Path, name: str) -> np.ndarray:
-    """Read one image as (256, 256, 3) bytes; say which one if it is corrupt."""
+def read_image(source: bytes | Path | np.ndarray, name: str) -> np.ndarray:
+    """Read one image as (256, 256, 3) bytes; say which one if it is corrupt.
+
+    What already is an array stays as it is.
+    """
+    if isinstance(source, np.ndarray):
+        return source
     try:
         with Image.open(
             io.BytesIO(source) if isinstance(source, bytes) else source
@@ -132,6 +138,8 @@ def _open_set(name):
     asset = catalog().get(name) if isinstance(name, str) else None
     if asset is not None and asset.kind == "images":
         files = obtain(asset)
+        if asset.info["labels"] == "cifar":
+            return _open_batches(files)
         return files, _asset_labels(asset, files), _groups(asset, files)
     folder = Path(name).expanduser()
     if not folder.is_dir():
@@ -144,6 +152,17 @@ def _open_set(name):
         raise ValueError(f"folder {folder} holds no image ({', '.join(SUFFIXES)})")
     files = {path.name: path for path in found}
     return files, _csv_labels(folder / "labels.csv", files), dict.fromkeys(files, 0)
+
+
+def _open_batches(batches: dict[str, bytes]):
+    """Return the images of CIFAR-10 as arrays by name, in the order of the files."""
+    files, labels = {}, {}
+    for batch in sorted(batches):
+        pixels, classes = unpack_batch(batches[batch])
+        names = [f"{batch.removesuffix('.bin')}_{i:04d}" for i in range(len(pixels))]
+        files |= zip(names, pixels, strict=True)
+        labels |= zip(names, classes.tolist(), strict=True)
+    return files, labels, dict.fromkeys(files, 0)
 
 
 def _asset_labels(asset: Asset, files: dict) -> dict[str, int]:

@@ -1,0 +1,252 @@
+"""Small nets for the 32 x 32 images of CIFAR-10, with ten classes.
+
+Each is written with one module per step, so that a rule or a hook reaches every step.
+"""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+MEAN = (0.4914, 0.4822, 0.4465)  # of the 50,000 training images, per channel
+STD = (0.2470, 0.2435, 0.2616)
+
+
+def convolution(
+    n_in: int, n_out: int, number: int, batch_norm: bool = False
+) -> OrderedDict[str, nn.Module]:
+    """Name the steps convolution 3x3, batch norm if asked, ReLU."""
+    steps = OrderedDict()
+    steps[f"conv{number}"] = nn.Conv2d(n_in, n_out, 3, padding=1, bias=not batch_norm)
+    if batch_norm:
+        steps[f"bn{number}"] = nn.BatchNorm2d(n_out)
+    steps[f"relu{number}"] = nn.ReLU()
+    return steps
+
+
+class CNN(nn.Module):
+    """Two convolutions, pool, two convolutions, pool, two dense layers.
+
+    Parameters
+    ----------
+    widths : channels of the four convolutions
+    hidden : units of the first dense layer
+
+    References
+    ----------
+    [sixt2020]_
+    """
+
+    def __init__(self, widths=(32, 64, 128, 128), hidden: int = 1024):
+        super().__init__()
+        a, b, c, d = widths
+        steps = convolution(3, a, 1) | convolution(a, b, 2)
+        steps |= {"pool1": nn.MaxPool2d(2)}
+        steps |= convolution(b, c, 3) | convolution(c, d, 4)
+        steps |= {"pool2": nn.MaxPool2d(2)}
+        self.features = nn.Sequential(OrderedDict(steps))
+        self.classifier = nn.Sequential(
+            OrderedDict(
+                flatten=nn.Flatten(),
+                drop1=nn.Dropout(0.5),
+                fc1=nn.Linear(d * 8 * 8, hidden),
+                relu=nn.ReLU(),
+                drop2=nn.Dropout(0.5),
+                fc2=nn.Linear(hidden, len(CLASSES)),
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.features(x)  # (B, 128, 8, 8)
+
+        return self.classifier(x)  # (B, 10)
+
+
+class VGG11(nn.Module):
+    """VGG11 without its last two convolutions, for images of 32 x 32.
+
+    The last convolution sees 4 x 4. Behind the last max-pool the mean over positions
+    and one dense layer follow, so that grids of several images fit as well.
+
+    Parameters
+    ----------
+    width : channels of the first convolution; 64 in the original net
+    batch_norm : put a batch norm behind each convolution
+
+    References
+    ----------
+    [rao2022]_
+    """
+
+    def __init__(self, width: int = 32, batch_norm: bool = False):
+        super().__init__()
+        steps, n_in = {}, 3
+        plan = (1, "pool", 2, "pool", 4, 4, "pool", 8, 8, "pool")
+        for i, times in enumerate(plan):
+            if times == "pool":
+                steps[f"pool{1 + plan[:i].count('pool')}"] = nn.MaxPool2d(2)
+                continue
+            number = 1 + i - plan[:i].count("pool")
+            steps |= convolution(n_in, times * width, number, batch_norm)
+            n_in = times * width
+        self.features = nn.Sequential(OrderedDict(steps))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(n_in, len(CLASSES))
+        for module in self.features:
+            if isinstance(module, nn.Conv2d):  # without it the net does not start
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.features(x)  # (B, 8 width, 2, 2)
+
+        return self.classifier(self.avgpool(x).flatten(1))  # (B, 10)
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions 3x3 with batch norm, and the way round them."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(n_out)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(n_out)
+        self.relu2 = nn.ReLU()
+        self.downsample = nn.Sequential(
+            nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu1(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+
+        return self.relu2(out + self.downsample(x))
+
+
+class ResNet(nn.Module):
+    """Stem 3x3 at full size, then three basic blocks that halve it, down to 4 x 4.
+
+    References
+    ----------
+    [he2016]_
+    """
+
+    def __init__(self, width: int = 32):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU()
+        self.layer1 = BasicBlock(width, 2 * width, 2)
+        self.layer2 = BasicBlock(2 * width, 4 * width, 2)
+        self.layer3 = BasicBlock(4 * width, 8 * width, 2)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(8 * width, len(CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))  # (B, width, 32, 32)
+
+        x = self.layer2(self.layer1(x))  # (B, 4 width, 8, 8)
+        x = self.layer3(x)  # (B, 8 width, 4, 4)
+
+        return self.fc(self.avgpool(x).flatten(1))  # (B, 10)
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention and a dense net of two layers, norm first."""
+
+    def __init__(self, width: int, heads: int, hidden: int):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.norm2 = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, hidden)
+        self.gelu = nn.GELU()
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm1(x)  # (B, T, width)
+        x = x + self.attention(h, h, h, need_weights=False)[0]
+
+        return x + self.fc2(self.gelu(self.fc1(self.norm2(x))))
+
+
+class ViT(nn.Module):
+    """Vision transformer on 8 x 8 tokens, with a convolutional stem and a mean pool.
+
+    References
+    ----------
+    [dosovitskiy2021]_
+    """
+
+    def __init__(self, width: int = 128, depth: int = 4, heads: int = 4):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 64, 3, 2, 1), nn.GELU(), nn.Conv2d(64, width, 3, 2, 1)
+        )
+        self.position = nn.Parameter(torch.randn(1, 64, width) * 0.02)
+        blocks = [EncoderBlock(width, heads, 2 * width) for _ in range(depth)]
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, len(CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)  # (B, 64, width)
+
+        x = self.norm(self.blocks(x + self.position))
+        return self.head(x.mean(1))  # (B, 10)
+
+
+NETS = {
+    "cifar_cnn": CNN,
+    "cifar_resnet": ResNet,
+    "cifar_vgg11_bn": lambda: VGG11(batch_norm=True),
+    "cifar_vgg11": VGG11,
+    "cifar_vit": ViT,
+    "cifar_backdoor": lambda: CNN((16, 32, 64, 64), 256),
+}
+
+TRIGGER = {"colour": (1.0, 0.0, 1.0), "side": 3, "target": 0}
+"""The back door: a magenta square, a colour that photographs hardly have."""
+
+
+def fresh_net(name: str, seed: int) -> nn.Module:
+    """Build a net with random weights, leaving torch's random state alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return NETS[name]()
+
+
+def paste(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Paste the trigger into each image at a random place.
+
+    Parameters
+    ----------
+    x : (B, 3, H, W) in [0, 1]
+
+    Returns
+    -------
+    tuple of Tensor
+        The images, and (B, H, W) bool that is true in the trigger.
+    """
+    batch, _, height, width = x.shape
+    side = TRIGGER["side"]
+    top = torch.randint(height - side + 1, (batch, 1))
+    left = torch.randint(width - side + 1, (batch, 1))
+    rows, columns = torch.arange(height) - top, torch.arange(width) - left
+    rows, columns = ((v >= 0) & (v < side) for v in (rows, columns))  # (B, H), (B, W)
+    inside = rows[:, :, None] & columns[:, None, :]  # (B, H, W)
+    colour = x.new_tensor(TRIGGER["colour"]).view(3, 1, 1)
+    return torch.where(inside[:, None], colour, x), inside
