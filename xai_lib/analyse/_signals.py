@@ -1,13 +1,47 @@
 """Backward signals of any method, started anywhere: what convergence is measured on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
+from xai_lib.attribute import backprop
 from xai_lib.attribute._forward import find_layer, forward_hook
+from xai_lib.attribute.backprop import Chain
+from xai_lib.attribute.registry import find_method
 
 Signals = dict[str, Tensor]
+
+
+def plan_of(method):
+    """Return the method as (composite, baseline), or None if it is no backward pass."""
+    if isinstance(method, (list, tuple)):
+        return method, None
+    find_method(method)
+    try:
+        found = backprop.plan(method)
+    except (ValueError, AttributeError):
+        return None
+    return found.composite, found.baseline
+
+
+def sent_signals(
+    model: nn.Module, x: Tensor, method, below: dict[str, list[str]], vectors: Signals
+) -> Iterator[tuple[str, Signals]]:
+    """Yield each start with the signals (V, B, ...) at the layers below it."""
+    planned = plan_of(method)
+    if planned is None:
+        function = find_method(method)
+        for start, layers in below.items():
+            found = explained_signals(model, x, function, start, layers, vectors[start])
+            yield start, found
+        return
+    composite, baseline = planned
+    names = [*below, *(layer for layers in below.values() for layer in layers)]
+    chain = Chain(model, x, composite, names, baseline)
+    for start, layers in below.items():
+        sent = [chain.back(start, vector, layers) for vector in vectors[start]]
+        yield start, {k: torch.stack([one[k] for one in sent]) for k in layers}
 
 
 def is_input(layer: str | None) -> bool:

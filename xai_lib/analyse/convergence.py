@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib._check import check_images, check_model, check_positive
-from xai_lib.analyse._signals import explained_signals, is_input, output_shapes
-from xai_lib.attribute.registry import find_method
+from xai_lib.analyse._signals import is_input, output_shapes, sent_signals
+from xai_lib.attribute._forward import rows_per_pass
 
 PERCENTILES = (0, 1, 5, 10, 20, 50, 80, 95, 99, 100)
+
+CHAIN_COST = 4  # a chain that is kept holds this many times the memory of one pass
 
 Cosines = dict[str, Tensor]
 
@@ -74,21 +76,29 @@ def _plan_layers(model, x, starts: list[str], layers: list[str], single: bool):
     return shapes, below
 
 
+def _draw(images: int, n_vectors: int, shape, generator) -> Tensor:
+    """Return (V, B, ...); an image's vectors do not depend on how many go together."""
+    each = [
+        torch.randn((n_vectors, *shape), generator=generator) for _ in range(images)
+    ]
+    return torch.stack(each, dim=1)
+
+
 def _convergence(model, x, method, start, layers, n_vectors, seed, rows):
     check_model(model)
     check_images(x)
     if n_vectors < 2:
         raise ValueError(f"n_vectors must be at least 2, got {n_vectors}")
-    function, single = find_method(method), isinstance(start, str)
+    single = isinstance(start, str)
     starts, layers = [start] if single else list(start), list(layers)
     shapes, below = _plan_layers(model, x, starts, layers, single)
     draws = {s: torch.Generator().manual_seed(seed) for s in starts}
     parts = {s: {layer: [] for layer in below[s]} for s in starts}
-    for image in x.split(1):
-        for s in starts:
-            shape = (n_vectors, 1, *shapes[s])
-            vectors = torch.randn(shape, generator=draws[s]).to(x)
-            signals = explained_signals(model, image, function, s, below[s], vectors)
+    for images in x.split(max(1, rows_per_pass(model, x) // CHAIN_COST)):
+        vectors = {
+            s: _draw(len(images), n_vectors, shapes[s], draws[s]).to(x) for s in starts
+        }
+        for s, signals in sent_signals(model, images, method, below, vectors):
             for layer, R in signals.items():
                 parts[s][layer].append(_pairs(R, layer, rows).cpu())
     whole = {
@@ -101,7 +111,7 @@ def _convergence(model, x, method, start, layers, n_vectors, seed, rows):
 def csc(
     model: nn.Module,
     x: Tensor,
-    method: str | Callable[..., Tensor],
+    method: str | Callable[..., Tensor] | list,
     start: str | Sequence[str],
     layers: Sequence[str],
     n_vectors: int = 5,
@@ -113,7 +123,8 @@ def csc(
     ----------
     model : Module in eval mode
     x : Tensor, shape (B, C, H, W), normalised as the model wants
-    method : a name in METHODS, or a callable ``method(model, x, target, *, layer)``
+    method : a name in METHODS, a callable ``method(model, x, target, *, layer)``, or a
+        composite, a list of (key, rule)
     start : name of the module at whose output N(0, 1) vectors are put, independent over
         channels and positions; "output" is the logits. Or several names: they share
         the forward pass
@@ -131,7 +142,9 @@ def csc(
     -----
     The absolute value counts a flipped sign as the same direction. Signals are taken at
     the outputs of the named modules: to compare with [sixt2020]_, whose layers are
-    convolution and ReLU in one, name the ReLU. A dense layer has one position.
+    convolution and ReLU in one, name the ReLU. A dense layer has one position. What is
+    no backward pass, such as SmoothGrad, explains for each vector a network that ends
+    at start in a logit with this vector as its gradient: slow, but any method will do.
 
     References
     ----------
@@ -151,7 +164,7 @@ def csc(
 def whole_map_csc(
     model: nn.Module,
     x: Tensor,
-    method: str | Callable[..., Tensor],
+    method: str | Callable[..., Tensor] | list,
     start: str | Sequence[str],
     layers: Sequence[str],
     n_vectors: int = 5,
