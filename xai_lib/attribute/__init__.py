@@ -3,7 +3,15 @@
 Every map is signed, unreduced and unnormalised, on x's device and in its dtype.
 """
 
-from xai_lib.attribute.backprop import guided_backprop
+from xai_lib.attribute.backprop import (
+    deconvnet,
+    deep_taylor,
+    excitation_backprop,
+    guided_backprop,
+    lrp,
+    rectgrad,
+    relevance_budget,
+)
 from xai_lib.attribute.cam import grad_cam
 from xai_lib.attribute.gradients import (
     gradient,
@@ -21,14 +29,20 @@ __all__ = [
     "Method",
     "channel_max_abs",
     "channel_sum",
+    "deconvnet",
+    "deep_taylor",
+    "excitation_backprop",
     "find_method",
     "grad_cam",
     "gradient",
     "gradient_x_input",
     "guided_backprop",
     "integrated_gradients",
+    "lrp",
     "occlusion",
     "percentile_scale",
+    "rectgrad",
+    "relevance_budget",
     "rise",
     "rise_masks",
     "smoothgrad",

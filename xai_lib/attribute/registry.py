@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from xai_lib.attribute.backprop import guided_backprop
+from xai_lib.attribute.backprop import (
+    deconvnet,
+    deep_taylor,
+    excitation_backprop,
+    guided_backprop,
+    lrp,
+    rectgrad,
+)
 from xai_lib.attribute.cam import grad_cam
 from xai_lib.attribute.gradients import (
     gradient,
@@ -34,6 +41,12 @@ class Method:
 
 _NOISE = {"n_samples": 50, "noise": 0.15}
 
+
+def _lrp(composite: str, label: str, colour: str) -> Method:
+    settings = {"composite": composite}
+    return Method(f"lrp_{composite}", label, lrp, "modified", colour, settings)
+
+
 _TABLE = [
     Method("gradient", "Gradient", gradient, "gradient", "#08306b"),
     Method(
@@ -51,6 +64,23 @@ _TABLE = [
     Method("squaregrad", "SquareGrad", squaregrad, "gradient", "#35b0a2", _NOISE),
     Method("vargrad", "VarGrad", vargrad, "gradient", "#93d3c6", _NOISE),
     Method("guided_backprop", "Guided BP", guided_backprop, "modified", "#6a3d9a"),
+    Method("deconvnet", "Deconvnet", deconvnet, "modified", "#e377c2"),
+    Method("rectgrad", "RectGrad", rectgrad, "modified", "#17202a", {"percentile": 98}),
+    Method("deep_taylor", "Deep Taylor", deep_taylor, "modified", "#7f0000"),
+    Method(
+        "excitation_backprop",
+        "Excitation BP",
+        excitation_backprop,
+        "modified",
+        "#9a9a1f",
+    ),
+    _lrp("epsilon", "LRP ε", "#1f9e89"),
+    _lrp("zplus", "LRP z+", "#d62728"),
+    _lrp("alpha2_beta1", "LRP α2β1", "#f4743b"),
+    _lrp("alpha5_beta4", "LRP α5β4", "#e8a87c"),
+    _lrp("epsilon_plus", "LRP ε, z+", "#a61c3c"),
+    _lrp("epsilon_alpha2_beta1", "LRP ε, α2β1", "#dd7788"),
+    _lrp("epsilon_gamma_box", "LRP ε, γ, box", "#8c6d31"),
     Method("grad_cam", "Grad-CAM", grad_cam, "cam", "#d6338a"),
     Method(
         "occlusion",
@@ -71,7 +101,11 @@ _TABLE = [
 ]
 
 METHODS: dict[str, Method] = {method.name: method for method in _TABLE}
-"""Every method of the library by name."""
+"""Every method of the library by name.
+
+PatternNet and PatternAttribution are not in it: they need patterns, which
+`estimate_patterns` takes from data.
+"""
 
 
 def find_method(method: str | Callable[..., Tensor]) -> Callable[..., Tensor]:

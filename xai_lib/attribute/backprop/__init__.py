@@ -4,6 +4,7 @@ from xai_lib.attribute.backprop.chain import Chain, signals
 from xai_lib.attribute.backprop.composites import COMPOSITES, clipped_joins
 from xai_lib.attribute.backprop.engine import KINDS, ModifiedBackprop
 from xai_lib.attribute.backprop.methods import deconvnet, guided_backprop, rectgrad
+from xai_lib.attribute.backprop.plans import Plan, plan
 from xai_lib.attribute.backprop.relevance import (
     deep_taylor,
     excitation_backprop,
@@ -16,12 +17,14 @@ __all__ = [
     "KINDS",
     "Chain",
     "ModifiedBackprop",
+    "Plan",
     "clipped_joins",
     "deconvnet",
     "deep_taylor",
     "excitation_backprop",
     "guided_backprop",
     "lrp",
+    "plan",
     "rectgrad",
     "relevance_budget",
     "signals",

@@ -281,8 +281,8 @@ READERS: dict[Callable, Callable] = {
 _NAMES = [
     "reshape", "view", "flatten", "unflatten", "transpose", "permute", "movedim",
     "moveaxis", "swapaxes", "t", "squeeze", "unsqueeze", "expand", "expand_as",
-    "repeat", "tile", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "split",
-    "chunk", "unbind", "tensor_split", "narrow", "select", "index_select", "gather",
+    "repeat", "tile", "cat", "concat", "concatenate", "stack", "hstack", "vstack",
+    "split", "chunk", "unbind", "tensor_split", "narrow", "select", "index_select", "gather",
     "take_along_dim", "roll", "flip", "rot90", "clone", "contiguous", "to", "type_as",
     "float", "double", "half", "__getitem__", "view_as", "reshape_as", "swapdims",
     "split_with_sizes", "ravel", "broadcast_to", "broadcast_tensors", "as_strided",
