@@ -17,6 +17,7 @@ from xai_lib.analyse.input_alignment import (
 )
 from xai_lib.analyse.matrices import MATRIX_LAWS, VGG16_CHAIN, matrix_chain
 from xai_lib.analyse.noise import power_law_noise
+from xai_lib.analyse.singular import singular_ratio
 from xai_lib.analyse.spectrum import (
     frequency_grid,
     high_frequency_ratio,
@@ -44,6 +45,7 @@ __all__ = [
     "power_spectrum",
     "radial_spectrum",
     "random_layer_alignment",
+    "singular_ratio",
     "spectral_slope",
     "whole_map_csc",
 ]

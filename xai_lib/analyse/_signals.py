@@ -5,31 +5,49 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from xai_lib.attribute import backprop
 from xai_lib.attribute._forward import find_layer, forward_hook
 from xai_lib.attribute.backprop import Chain
+from xai_lib.attribute.backprop.plans import plan, unwrap
 from xai_lib.attribute.registry import find_method
 
 Signals = dict[str, Tensor]
 
 
-def plan_of(method):
-    """Return the method as (composite, baseline), or None if it is no backward pass."""
+Plan = tuple[list, Tensor | None]
+
+
+def plan_of(method, x: Tensor) -> Plan | None:
+    """Return (composite, baseline for x), or None if the method is no backward pass."""
     if isinstance(method, (list, tuple)):
-        return method, None
-    find_method(method)
+        return list(method), None
+    function = find_method(method)
     try:
-        found = backprop.plan(method)
-    except (ValueError, AttributeError):
+        found = plan(function)
+    except ValueError:
         return None
-    return found.composite, found.baseline
+    if not found.paired:
+        return found.composite, None
+    baseline = unwrap(function)[1].get("baseline")
+    baseline = torch.zeros_like(x) if baseline is None else baseline.to(x)
+    return found.composite, baseline.expand_as(x)
+
+
+def rows_of(planned: Plan | None, rows: slice) -> Plan | None:
+    """Return the plan for some of the images."""
+    if planned is None or planned[1] is None:
+        return planned
+    return planned[0], planned[1][rows]
 
 
 def sent_signals(
-    model: nn.Module, x: Tensor, method, below: dict[str, list[str]], vectors: Signals
+    model: nn.Module,
+    x: Tensor,
+    method,
+    planned: Plan | None,
+    below: dict[str, list[str]],
+    vectors: Signals,
 ) -> Iterator[tuple[str, Signals]]:
     """Yield each start with the signals (V, B, ...) at the layers below it."""
-    planned = plan_of(method)
     if planned is None:
         function = find_method(method)
         for start, layers in below.items():

@@ -11,7 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib._check import check_images, check_model, check_positive
-from xai_lib.analyse._signals import is_input, output_shapes, sent_signals
+from xai_lib.analyse._signals import (
+    is_input,
+    output_shapes,
+    plan_of,
+    rows_of,
+    sent_signals,
+)
 from xai_lib.attribute._forward import rows_per_pass
 
 PERCENTILES = (0, 1, 5, 10, 20, 50, 80, 95, 99, 100)
@@ -90,15 +96,19 @@ def _convergence(model, x, method, start, layers, n_vectors, seed, rows):
     if n_vectors < 2:
         raise ValueError(f"n_vectors must be at least 2, got {n_vectors}")
     single = isinstance(start, str)
+    if not start or not layers:
+        raise ValueError(f"start and layers must name modules, got {start}, {layers}")
     starts, layers = [start] if single else list(start), list(layers)
     shapes, below = _plan_layers(model, x, starts, layers, single)
     draws = {s: torch.Generator().manual_seed(seed) for s in starts}
     parts = {s: {layer: [] for layer in below[s]} for s in starts}
-    for images in x.split(max(1, rows_per_pass(model, x) // CHAIN_COST)):
+    planned, size = plan_of(method, x), max(1, rows_per_pass(model, x) // CHAIN_COST)
+    for i in range(0, len(x), size):
+        images, part = x[i : i + size], rows_of(planned, slice(i, i + size))
         vectors = {
             s: _draw(len(images), n_vectors, shapes[s], draws[s]).to(x) for s in starts
         }
-        for s, signals in sent_signals(model, images, method, below, vectors):
+        for s, signals in sent_signals(model, images, method, part, below, vectors):
             for layer, R in signals.items():
                 parts[s][layer].append(_pairs(R, layer, rows).cpu())
     whole = {
