@@ -20,6 +20,7 @@ SCALED = (
 """Modules whose output is proportional to (weight, bias), so it can be rescaled."""
 
 SCALE_IMAGES = 16
+SEEDS = 2**31  # added to a seed, so that a net made with seed 0 is not made again
 
 
 def randomised(
@@ -122,7 +123,7 @@ def _own(module: nn.Module) -> list[Tensor]:
 def _fresh(model: nn.Module, seed: int) -> nn.Module:
     net = deepcopy(model).cpu()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
+        torch.manual_seed(SEEDS + seed)
         for module in net.modules():
             reset = getattr(module, "reset_parameters", None)
             reset = reset or getattr(module, "_reset_parameters", None)
