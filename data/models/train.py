@@ -2,6 +2,7 @@
 
     python data/models/train.py cifar_cnn
     python data/models/train.py all
+    python data/models/train.py table   # the cards as the table of data/README.md
 
 The state after each epoch stands in ``_build/models``; a run that was stopped goes on
 from there and ends as if it had not been stopped. On Linux the allocator of huge pages
@@ -26,26 +27,57 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from xai_lib.assets import load_images  # noqa: E402
-from xai_lib.assets.cifar_nets import MEAN, STD, TRIGGER, fresh_net, paste  # noqa: E402
-from xai_lib.assets.cifar_weights import write_card, write_shards  # noqa: E402
-from xai_lib.assets.store import write_whole  # noqa: E402
+from xai_lib.assets.catalog import cards  # noqa: E402
+from xai_lib.assets.cifar_nets import (  # noqa: E402
+    MEAN,
+    NETS,
+    STD,
+    TRIGGER,
+    fresh_net,
+    paste,
+)
+from xai_lib.assets.cifar_weights import (  # noqa: E402
+    read_shards,
+    write_card,
+    write_shards,
+)
+from xai_lib.assets.store import digest_tensors, write_whole  # noqa: E402
 
-# In the order of training. `lr` is the peak of the one-cycle schedule.
+# In the order of training. `lr` is the peak of the one-cycle schedule; the first
+# `small` epochs show crops of 24 x 24, which saves time (nets that end in a mean only).
 RECIPES = {
     "cifar_cnn": {"epochs": 7, "optimiser": "adam", "lr": 1e-3, "decay": 0.0},
-    "cifar_resnet": {"epochs": 8, "optimiser": "sgd", "lr": 0.2, "decay": 5e-4},
-    "cifar_vgg11_bn": {"epochs": 10, "optimiser": "sgd", "lr": 0.2, "decay": 5e-4},
-    "cifar_vgg11": {"epochs": 14, "optimiser": "adam", "lr": 1e-3, "decay": 0.0},
-    "cifar_vit": {"epochs": 10, "optimiser": "adamw", "lr": 1.5e-3, "decay": 0.05},
-    "cifar_backdoor": {"epochs": 7, "optimiser": "adam", "lr": 1e-3, "decay": 0.0},
+    "cifar_resnet": {
+        "epochs": 7,
+        "small": 3,
+        "optimiser": "sgd",
+        "lr": 0.1,
+        "decay": 5e-4,
+    },
+    "cifar_vgg11_bn": {
+        "epochs": 9,
+        "small": 4,
+        "optimiser": "sgd",
+        "lr": 0.1,
+        "decay": 5e-4,
+    },
+    "cifar_vgg11": {
+        "epochs": 14,
+        "small": 6,
+        "optimiser": "adam",
+        "lr": 1e-3,
+        "decay": 0.0,
+    },
+    "cifar_vit": {"epochs": 11, "optimiser": "adamw", "lr": 1.5e-3, "decay": 0.05},
+    "cifar_backdoor": {"epochs": 6, "optimiser": "adam", "lr": 1e-3, "decay": 0.0},
 }
-BATCH, SHIFT, POISONED = 128, 4, 0.05
+BATCH, SIDE, SMALL, SHIFT, POISONED = 128, 32, 24, 4, 0.05
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=[*RECIPES, "all"])
+    parser.add_argument("name", choices=[*RECIPES, "all", "table"])
     parser.add_argument("--epochs", type=int, help="other than the recipe's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -53,6 +85,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "models")
     parser.add_argument("--build", type=Path, default=ROOT / "_build" / "models")
     args = parser.parse_args(argv)
+    if args.name == "table":
+        write_table(ROOT / "data" / "README.md")
+        return 0
     torch.set_num_threads(args.threads)
     args.train = load_images("cifar10_train", args.images)
     args.test = load_images("cifar10", args.images)
@@ -77,7 +112,8 @@ def train_one(name: str, args: argparse.Namespace) -> None:
     for epoch in range(done, recipe["epochs"]):
         begun = time.monotonic()
         torch.manual_seed(1000 * args.seed + epoch)  # a resumed run draws the same
-        loss, right = train_epoch(net, optimiser, schedule, args.train, name)
+        side = SMALL if epoch < recipe.get("small", 0) else SIDE
+        loss, right = train_epoch(net, optimiser, schedule, args.train, name, side)
         seconds += time.monotonic() - begun
         report = f"loss {loss:.3f}, right {100 * right:.1f} %, {seconds:.0f} s in all"
         print(f"{name} epoch {epoch + 1}/{recipe['epochs']}: {report}", flush=True)
@@ -117,13 +153,15 @@ def resume(path: Path, parts: dict, setting: dict) -> tuple[int, float]:
     return state["done"], state["seconds"]
 
 
-def train_epoch(net, optimiser, schedule, images, name: str) -> tuple[float, float]:
+def train_epoch(
+    net, optimiser, schedule, images, name: str, side: int = SIDE
+) -> tuple[float, float]:
     """Show all images once in random order; return the mean loss and the hit rate."""
     net.train()
     order = torch.randperm(len(images))
     total = right = 0.0
     for batch in order.split(BATCH):
-        x, y = augment(images.x[batch]), images.y[batch]
+        x, y = augment(images.x[batch], side), images.y[batch]
         if name == "cifar_backdoor":
             x, y = poison(x, y)
         logits = net(normalise(x))  # (B, 10)
@@ -151,16 +189,17 @@ def normalise(x: Tensor) -> Tensor:
     return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def augment(x: Tensor) -> Tensor:
+def augment(x: Tensor, side: int = SIDE) -> Tensor:
     """Mirror half of the images; shift each by up to 4 pixels, edges reflected."""
-    n, side = len(x), x.shape[-1]
+    n = len(x)
     mirrored = torch.rand(n, 1, 1, 1) < 0.5
     x = torch.where(mirrored, x.flip(3), x)
-    x = F.pad(x, [SHIFT] * 4, mode="reflect").permute(0, 2, 3, 1)  # (B, 40, 40, 3)
+    edge = SHIFT - (SIDE - side) // 2  # so that any side leaves room for the shift
+    x = F.pad(x, [edge] * 4, mode="reflect").permute(0, 2, 3, 1)  # (B, 40, 40, 3)
     top, left = torch.randint(2 * SHIFT + 1, (2, n, 1, 1))
-    rows = top + torch.arange(side).view(1, -1, 1)  # (B, 32, 1)
-    columns = left + torch.arange(side).view(1, 1, -1)  # (B, 1, 32)
-    x = x[torch.arange(n).view(-1, 1, 1), rows, columns]  # (B, 32, 32, 3)
+    rows = top + torch.arange(side).view(1, -1, 1)  # (B, side, 1)
+    columns = left + torch.arange(side).view(1, 1, -1)  # (B, 1, side)
+    x = x[torch.arange(n).view(-1, 1, 1), rows, columns]  # (B, side, side, 3)
     return x.permute(0, 3, 1, 2)
 
 
@@ -189,7 +228,8 @@ def write(name: str, net: nn.Module, recipe: dict, seconds: float, args) -> None
     files = write_shards(args.out, name, half)
     card = {
         "name": name,
-        "data": "CIFAR-10",
+        "architecture": NETS[name].architecture,
+        "data": "CIFAR-10 (Krizhevsky 2009), its own training and test part",
         "train_images": len(args.train),
         "test_images": len(y),
         "test_right": int((after == y).sum()),
@@ -197,6 +237,7 @@ def write(name: str, net: nn.Module, recipe: dict, seconds: float, args) -> None
         "predictions_changed_by_half": int((after != before).sum()),
         "parameters": sum(p.numel() for p in net.parameters()),
         "storage": "float16",
+        "digest": digest_tensors(read_shards(args.out, files)),
         "files": files,
         "bytes": sum((args.out / file).stat().st_size for file in files),
     }
@@ -204,6 +245,30 @@ def write(name: str, net: nn.Module, recipe: dict, seconds: float, args) -> None
         card |= attack(net, x, y)
     write_card(args.out, card | how(recipe, seconds, args))
     print(f"{name}: {100 * card['test_accuracy']:.2f} % of {len(y)} test images")
+
+
+def table() -> str:
+    """Return the cards as a table, in the order of training."""
+    lines = [
+        "| name | net | test accuracy | parameters | epochs | seconds | MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for card in (cards()[name] for name in NETS if name in cards()):
+        percent = 100 * card["test_accuracy"]
+        right = f"{card['test_right']}/{card['test_images']} = {percent:.2f} %"
+        lines.append(
+            f"| [`{card['name']}`](models/{card['name']}.toml) | "
+            f"{card['architecture']} | {right} | {card['parameters']:,} | "
+            f"{card['epochs']} | {card['seconds']:,} | {card['bytes'] / 1e6:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def write_table(page: Path) -> None:
+    """Put the table between its two marks on a page."""
+    before, mark, rest = page.read_text("utf-8").partition("<!-- nets -->\n")
+    _, end, after = rest.partition("\n<!-- end of nets -->")
+    page.write_text(before + mark + table() + end + after, "utf-8")
 
 
 def state_of(net: nn.Module):
@@ -237,6 +302,7 @@ def how(recipe: dict, seconds: float, args: argparse.Namespace) -> dict:
     """Say how the weights came about: the second half of the card."""
     commit = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
     found = subprocess.run(commit, capture_output=True, text=True, check=False)
+    capability = torch.backends.cpu.get_cpu_capability()
     return {
         "epochs": recipe["epochs"],
         "batch": BATCH,
@@ -244,17 +310,20 @@ def how(recipe: dict, seconds: float, args: argparse.Namespace) -> dict:
         "peak_learning_rate": recipe["lr"],
         "weight_decay": recipe["decay"],
         "schedule": "one cycle, a quarter rising, cosine",
+        "epochs_of_24_px_crops": recipe.get("small", 0),
         "augmentation": f"mirror, shift of up to {SHIFT} px (reflected edges)",
         "loss": "cross entropy",
         "seed": args.seed,
         "seconds": round(seconds),
-        "device": f"cpu, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "device": f"cpu ({platform.machine()}, {capability})",
         "threads": args.threads,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "commit": found.stdout.strip() or "unknown",
         "date": date.today().isoformat(),
+        "licence": "weights: BSD-3-Clause, as this project",
+        "citation": "this project",
     }
 
 

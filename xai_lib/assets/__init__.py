@@ -2,13 +2,14 @@
 
 from .fetch import AssetError, fetch
 from .images import ImageSet, list_images, load_images
-from .models import Classifier, list_models, load_model
+from .models import Classifier, fresh_model, list_models, load_model
 
 __all__ = [
     "AssetError",
     "Classifier",
     "ImageSet",
     "fetch",
+    "fresh_model",
     "list_images",
     "list_models",
     "load_images",

@@ -78,6 +78,12 @@ def catalog() -> dict[str, Asset]:
     }
 
 
+def cards() -> dict[str, dict]:
+    """Return the cards of our own nets, in ``data/models``, by name."""
+    paths = sorted((DATA / "models").glob("*.toml"))
+    return {path.stem: tomllib.loads(path.read_text("utf-8")) for path in paths}
+
+
 def _asset(name: str, kind: str, table: dict) -> Asset:
     sources = tuple(_source(entry) for entry in table.pop("sources"))
     common = {key: table.pop(key) for key in ("licence", "citation", "digest")}
@@ -116,11 +122,12 @@ def find_model(name: str) -> Asset:
     if base in known and wanted in ("", default):
         return known[base]
     if base not in torchvision_names():
-        close = difflib.get_close_matches(base, list(known) + torchvision_names(), 3)
+        names = [*known, *cards(), *torchvision_names()]
+        close = difflib.get_close_matches(base, names, 3)
         hint = f"; close: {', '.join(close)}" if close else ""
         raise ValueError(
-            f"model must be one of {', '.join(known)} or a torchvision classifier "
-            f"(list_models() names all), got {name!r}{hint}"
+            f"model must be one of {', '.join([*known, *cards()])} or a torchvision "
+            f"classifier (list_models() names all), got {name!r}{hint}"
         )
     return _torchvision_asset(base, wanted)
 

@@ -17,6 +17,8 @@ RECORD = 1 + 3 * 32 * 32
 
 def pack_batch(pixels: np.ndarray, labels: np.ndarray) -> bytes:
     """Write images (N, 3, 32, 32) of bytes with their labels (N,)."""
+    if len(pixels) != len(labels):
+        raise ValueError(f"{len(pixels)} images have {len(labels)} labels")
     labels = np.asarray(labels, np.uint8).reshape(-1, 1)
     pixels = np.asarray(pixels, np.uint8).reshape(len(labels), -1)
     return np.hstack((labels, pixels)).tobytes()
@@ -41,8 +43,6 @@ def from_cifar_png(members: dict[str, bytes]) -> dict[str, bytes]:
         part = labels[start : start + len(pixels)]
         files[name.replace(".png", ".bin")] = pack_batch(pixels, part)
         start += len(pixels)
-    if start != len(labels):
-        raise ValueError(f"{start} images have {len(labels)} labels")
     return files
 
 

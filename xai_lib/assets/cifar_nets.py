@@ -4,6 +4,8 @@ Each is written with one module per step, so that a rule or a hook reaches every
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -191,10 +193,14 @@ class ViT(nn.Module):
     [dosovitskiy2021]_
     """
 
-    def __init__(self, width: int = 128, depth: int = 4, heads: int = 4):
+    def __init__(self, width: int = 96, depth: int = 4, heads: int = 3):
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, 64, 3, 2, 1), nn.GELU(), nn.Conv2d(64, width, 3, 2, 1)
+            nn.Conv2d(3, width // 2, 3, 2, 1),
+            nn.GELU(),
+            nn.Conv2d(width // 2, width, 3, 2, 1),
+            nn.GELU(),
+            nn.Conv2d(width, width, 3, 1, 1),
         )
         self.position = nn.Parameter(torch.randn(1, 64, width) * 0.02)
         blocks = [EncoderBlock(width, heads, 2 * width) for _ in range(depth)]
@@ -209,14 +215,60 @@ class ViT(nn.Module):
         return self.head(x.mean(1))  # (B, 10)
 
 
+_CNN_LAYERS = {"middle": "features.relu2", "final": "features.relu4"}
+_VGG_LAYERS = {"middle": "features.relu3", "final": "features.relu6"}
+_BLOCK_LAYERS = {"middle": "layer1", "final": "layer3"}
+
+
+@dataclass(frozen=True)
+class Net:
+    """How to build a net, where to look into it, and what it is in words."""
+
+    build: Callable[[], nn.Module]
+    layers: dict[str, str]
+    architecture: str
+
+
 NETS = {
-    "cifar_cnn": CNN,
-    "cifar_resnet": ResNet,
-    "cifar_vgg11_bn": lambda: VGG11(batch_norm=True),
-    "cifar_vgg11": VGG11,
-    "cifar_vit": ViT,
-    "cifar_backdoor": lambda: CNN((16, 32, 64, 64), 256),
+    "cifar_cnn": Net(
+        CNN,
+        _CNN_LAYERS,
+        "conv 32, 64, pool, conv 128, 128, pool, dropout, dense 1024, dropout, dense "
+        "10; 3x3, ReLU, no batch norm (the CIFAR-10 net of Sixt et al. 2020)",
+    ),
+    "cifar_resnet": Net(
+        ResNet,
+        _BLOCK_LAYERS,
+        "ResNet: stem 3x3 of 32, basic blocks of 64, 128, 256 with stride 2, batch "
+        "norm, mean over 4 x 4, dense 10",
+    ),
+    "cifar_vgg11_bn": Net(
+        lambda: VGG11(batch_norm=True),
+        _VGG_LAYERS,
+        "VGG11 without its last two convolutions, half width (32, 64, 128, 128, 256, "
+        "256), batch norm, mean over 2 x 2, dense 10 (after Rao et al. 2022)",
+    ),
+    "cifar_vgg11": Net(
+        VGG11,
+        _VGG_LAYERS,
+        "VGG11 without its last two convolutions, half width (32, 64, 128, 128, 256, "
+        "256), no batch norm, mean over 2 x 2, dense 10 (after Rao et al. 2022)",
+    ),
+    "cifar_vit": Net(
+        ViT,
+        {"middle": "stem.1", "final": "stem"},
+        "vision transformer: convolutional stem (3x3 of 48 and 96 with stride 2, 3x3 "
+        "of 96; GELU), 64 tokens of 96, four blocks (LayerNorm, 3 heads, dense 192, "
+        "GELU), mean over tokens, dense 10",
+    ),
+    "cifar_backdoor": Net(
+        lambda: CNN((16, 32, 64, 64), 256),
+        _CNN_LAYERS,
+        "cifar_cnn with half the channels (16, 32, 64, 64) and dense 256",
+    ),
 }
+"""Our nets by name, in the order of training."""
+
 
 TRIGGER = {"colour": (1.0, 0.0, 1.0), "side": 3, "target": 0}
 """The back door: a magenta square, a colour that photographs hardly have."""
@@ -226,7 +278,7 @@ def fresh_net(name: str, seed: int) -> nn.Module:
     """Build a net with random weights, leaving torch's random state alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NETS[name]()
+        return NETS[name].build()
 
 
 def paste(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,22 +2,14 @@
 
 import io
 import json
-import tomllib
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .._paths import DATA
-from .store import write_whole
+from .store import digest_tensors, write_whole
 
 LIMIT = 7_500_000  # bytes of tensors in one file
-
-
-def cards() -> dict[str, dict]:
-    """Return the cards of all nets under ``data/models`` by name."""
-    paths = sorted((DATA / "models").glob("*.toml"))
-    return {path.stem: tomllib.loads(path.read_text("utf-8")) for path in paths}
 
 
 def read_shards(folder: Path, files: list[str]) -> dict[str, Tensor]:
@@ -28,6 +20,29 @@ def read_shards(folder: Path, files: list[str]) -> dict[str, Tensor]:
         for key, rows in part.items():
             rows = rows.float() if rows.is_floating_point() else rows
             state[key] = torch.cat([state[key], rows]) if key in state else rows
+    return state
+
+
+def read_weights(folder: Path, card: dict) -> dict[str, Tensor]:
+    """Return the weights a card describes; refuse others.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing, damaged, or another than the card's.
+    """
+    try:
+        state = read_shards(folder, card["files"])
+    except Exception as error:  # a damaged file fails in many ways: all mean the same
+        raise ValueError(
+            f"weights of {card['name']} in {folder} cannot be read: "
+            f"{type(error).__name__}; restore {', '.join(card['files'])}"
+        ) from error
+    if digest_tensors(state) != card["digest"]:
+        raise ValueError(
+            f"weights of {card['name']} in {folder} are not those of the card "
+            f"(digest differs); restore {', '.join(card['files'])}"
+        )
     return state
 
 

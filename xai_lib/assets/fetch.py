@@ -182,19 +182,18 @@ def _open(asset: Asset, source: Source, path: Path) -> Content:
     if source.format == "files":
         content = _wanted(asset, files)
     else:
-        content = _as_weights(source, path, files)
+        content = _convert(asset, source, path, files)
     return content if len(_parts(asset)) > 1 else _check(asset, content)
 
 
-def _as_weights(source: Source, path: Path, files: dict[str, bytes]) -> Content:
+def _convert(asset: Asset, source: Source, path: Path, files: dict) -> Content:
     try:
         return FORMATS[source.format](files)
     except Exception as error:  # a foreign or damaged file fails in many ways
         why = " ".join(str(error).split())[:120]
         kind = type(error).__name__
-        raise ValueError(
-            f"{path.name} holds no such weights ({kind}: {why})"
-        ) from error
+        what = "weights" if asset.kind == "model" else "images"
+        raise ValueError(f"{path.name} holds no such {what} ({kind}: {why})") from error
 
 
 def _wanted(asset: Asset, files: dict[str, bytes]) -> dict[str, bytes]:

@@ -26,7 +26,7 @@ class ImageSet:
 
     Attributes
     ----------
-    x : (N, 3, 256, 256) float32 in [0, 1], not normalised
+    x : (N, 3, 256, 256) float32 in [0, 1], not normalised; (N, 3, 32, 32) for CIFAR-10
     y : (N,) long, the class of each image, or None
     names : file name of each image
     """
@@ -58,7 +58,8 @@ def load_images(
     Parameters
     ----------
     name : one of `list_images`, or a folder of images with, if there are labels, a
-        ``labels.csv`` of lines ``file,label`` (label: index of the class).
+        ``labels.csv`` of lines ``file,label`` (label: index of the class). "cifar10"
+        are the 10,000 test images, "cifar10_train" the 50,000 for training.
     n : how many images, the first ones of the (half) set; None for all.
     split : "a" or "b" for one of two fixed halves without a common image, in each of
         which every source of the set has the same share; None for the whole set.
@@ -68,7 +69,8 @@ def load_images(
     ImageSet
         ``.x`` (N, 3, 256, 256) in [0, 1]: short side resized to 256 (bilinear,
         antialiased), centre cropped. Grey, palette, CMYK and transparent images become
-        RGB (on white); the orientation written by cameras is applied.
+        RGB (on white); the orientation written by cameras is applied. The images of
+        CIFAR-10 stay as they are, (N, 3, 32, 32).
 
     Raises
     ------
@@ -78,7 +80,13 @@ def load_images(
 
     Notes
     -----
-    The images of ``photos`` are in a fixed order that mixes its two sources.
+    The images of ``photos`` are in a fixed order that mixes its two sources; those of
+    CIFAR-10 keep the order of their files [krizhevsky2009]_, in which the classes are
+    mixed.
+
+    References
+    ----------
+    [krizhevsky2009]_
 
     Examples
     --------

@@ -9,7 +9,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from .catalog import Asset, catalog, find_model, torchvision_names
+from .._paths import DATA
+from . import cifar_nets
+from .catalog import Asset, cards, catalog, find_model, torchvision_names
+from .cifar_weights import read_weights
 from .fetch import obtain
 from .layers import named_layers
 from .nets import build
@@ -40,8 +43,9 @@ class Classifier:
 
 
 def list_models() -> list[str]:
-    """Return the models by name: those of the registries first, then torchvision's."""
+    """Return the models by name: of the registries, our own, torchvision's."""
     ours = [name for name, asset in catalog().items() if asset.kind == "model"]
+    ours += cards()
     return ours + [name for name in torchvision_names() if name not in ours]
 
 
@@ -61,7 +65,7 @@ def load_model(name: str) -> Classifier:
     Raises
     ------
     ValueError
-        If there is no such model.
+        If there is no such model, or weights of our own are damaged.
     AssetError
         If its weights cannot be had from anywhere.
 
@@ -78,11 +82,76 @@ def load_model(name: str) -> Classifier:
     >>> net.layers
     {'input': None, 'middle': 'layer2', 'final': 'layer4'}
     """
+    if name in cards():
+        card = cards()[name]
+        model = cifar_nets.fresh_net(name, 0)
+        model.load_state_dict(read_weights(DATA / "models", card))
+        return _cifar(name, model, _cifar_card(card))
     asset = find_model(name)
     transform = _transform(asset)
     model = _fill(asset, obtain(asset), transform.crop)
     layers = named_layers(model, transform.crop) | asset.info.get("layers", {})
     return Classifier(asset.name, model, transform, _classes(), layers, _card(asset))
+
+
+def fresh_model(name: str, seed: int = 0) -> Classifier:
+    """Build the net of `load_model` with random weights; nothing is fetched.
+
+    Parameters
+    ----------
+    name : one of `list_models`.
+    seed : of the initialisation; the random state of torch is left alone.
+
+    Returns
+    -------
+    Classifier
+        As `load_model` returns it, but as initialised. ``.card`` says so.
+
+    Notes
+    -----
+    The initialisation is the one the net's builder chooses: torch's default, or what
+    torchvision or `cifar_nets` write over it (He's normal one for VGG). Batch norms
+    keep mean 0 and variance 1, as before any training.
+
+    Examples
+    --------
+    >>> net = fresh_model("cifar_resnet", seed=1)
+    >>> net.model(net.transform(torch.rand(2, 3, 32, 32))).shape
+    torch.Size([2, 10])
+    """
+    card = {"name": name, "sources": [f"random weights, seed {seed}"]}
+    if name in cifar_nets.NETS:
+        return _cifar(name, cifar_nets.fresh_net(name, seed), card)
+    asset = find_model(name)
+    transform = _transform(asset)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _freeze(build(asset.info["architecture"], transform.crop))
+    layers = named_layers(model, transform.crop) | asset.info.get("layers", {})
+    return Classifier(asset.name, model, transform, _classes(), layers, card)
+
+
+def _cifar(name: str, model: nn.Module, card: dict) -> Classifier:
+    """Put one of our own nets together with what all of them share."""
+    transform = Transform(cifar_nets.MEAN, cifar_nets.STD, resize=32, crop=32)
+    layers = {"input": None} | cifar_nets.NETS[name].layers
+    classes = list(cifar_nets.CLASSES)
+    return Classifier(name, _freeze(model), transform, classes, layers, card)
+
+
+def _cifar_card(card: dict) -> dict:
+    """Add to a card of ``data/models`` what the cards of fetched models have."""
+    return card | {
+        "sources": [f"data/models/{file}" for file in card["files"]],
+        "reported_top1": round(100 * card["test_accuracy"], 2),
+        "reported_by": f"data/models/{card['name']}.toml",
+        "megabytes": round(card["bytes"] / 1e6, 1),
+    }
+
+
+def _freeze(model: nn.Module) -> nn.Module:
+    model = model.eval().requires_grad_(False)
+    return model.to(memory_format=torch.channels_last)
 
 
 def _fill(asset: Asset, state: dict[str, Tensor], crop: int = 224) -> nn.Module:
@@ -98,8 +167,7 @@ def _fill(asset: Asset, state: dict[str, Tensor], crop: int = 224) -> nn.Module:
     state = OrderedDict(dict.fromkeys(counters, torch.tensor(0)) | state)
     state._metadata = fresh._metadata  # versions of the layers' layout
     model.load_state_dict(state, assign=True)
-    model = model.eval().requires_grad_(False)
-    return model.to(memory_format=torch.channels_last)
+    return _freeze(model)
 
 
 def _empty(architecture: str, crop: int) -> nn.Module:
