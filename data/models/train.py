@@ -48,28 +48,28 @@ from xai_lib.assets.store import digest_tensors, write_whole  # noqa: E402
 RECIPES = {
     "cifar_cnn": {"epochs": 7, "optimiser": "adam", "lr": 1e-3, "decay": 0.0},
     "cifar_resnet": {
-        "epochs": 7,
+        "epochs": 6,
         "small": 3,
         "optimiser": "sgd",
         "lr": 0.1,
         "decay": 5e-4,
     },
     "cifar_vgg11_bn": {
-        "epochs": 9,
+        "epochs": 8,
         "small": 4,
         "optimiser": "sgd",
         "lr": 0.1,
         "decay": 5e-4,
     },
     "cifar_vgg11": {
-        "epochs": 14,
-        "small": 6,
+        "epochs": 12,
+        "small": 5,
         "optimiser": "adam",
         "lr": 1e-3,
         "decay": 0.0,
     },
-    "cifar_vit": {"epochs": 11, "optimiser": "adamw", "lr": 1.5e-3, "decay": 0.05},
-    "cifar_backdoor": {"epochs": 6, "optimiser": "adam", "lr": 1e-3, "decay": 0.0},
+    "cifar_vit": {"epochs": 9, "optimiser": "adamw", "lr": 1.5e-3, "decay": 0.05},
+    "cifar_backdoor": {"epochs": 5, "optimiser": "adam", "lr": 1e-3, "decay": 0.0},
 }
 BATCH, SIDE, SMALL, SHIFT, POISONED = 128, 32, 24, 4, 0.05
 
