@@ -156,7 +156,7 @@ def test_the_real_test_images():
 
 @pytest.mark.slow
 def test_the_real_training_images_have_the_mean_that_the_nets_subtract():
-    from xai_lib.assets.cifar_nets import MEAN, STD
+    from xai_lib.assets.cifar_zoo import MEAN, STD
 
     images = load_images("cifar10_train")
     assert images.x.shape == (50_000, 3, 32, 32)

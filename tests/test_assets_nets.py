@@ -19,8 +19,8 @@ from xai_lib.assets import ImageSet, fresh_model, list_models, load_images, load
 from xai_lib.assets import catalog as catalog_module
 from xai_lib.assets import models as models_module
 from xai_lib.assets.catalog import cards
-from xai_lib.assets.cifar_nets import NETS, TRIGGER, fresh_net, paste
 from xai_lib.assets.cifar_weights import LIMIT, read_shards, read_weights, write_shards
+from xai_lib.assets.cifar_zoo import NETS, TRIGGER, fresh_net, paste_trigger
 from xai_lib.assets.store import digest_tensors
 
 SCRIPT = DATA / "models" / "train.py"
@@ -195,7 +195,7 @@ def test_the_back_door_opens(cifar):
     assert net.classes[target] == "airplane"
     others = cifar.x[cifar.y != target]
     torch.manual_seed(1)
-    pasted, inside = paste(others)
+    pasted, inside = paste_trigger(others)
     with torch.no_grad():
         hit = net.model(net.transform(pasted)).argmax(1) == target
     p, n = net.card["attack_success"], len(others)
@@ -207,7 +207,7 @@ def test_the_back_door_opens(cifar):
 
 def test_the_trigger_covers_its_square_and_nothing_else():
     x = torch.rand(200, 3, 32, 32) * 0.9
-    pasted, inside = paste(x)
+    pasted, inside = paste_trigger(x)
     kept = ~inside[:, None].expand_as(x)
     assert torch.equal(pasted[kept], x[kept])
     colours = pasted.permute(0, 2, 3, 1)[inside]  # (200 * 9, 3)
@@ -215,6 +215,10 @@ def test_the_trigger_covers_its_square_and_nothing_else():
     rows, columns = inside.any(2), inside.any(1)  # (200, 32)
     assert (rows.sum(1) == 3).all() and (columns.sum(1) == 3).all()
     assert rows.any(0).all() and columns.any(0).all()  # every place occurs
+    one, same = (paste_trigger(x, torch.Generator().manual_seed(2)) for _ in range(2))
+    assert torch.equal(one[1], same[1]) and not torch.equal(one[1], inside)
+    with pytest.raises(ValueError, match=r"H, W >= 3, got \(3, 32, 32\)"):
+        paste_trigger(x[0])
 
 
 def test_damaged_and_missing_weights_are_refused(tmp_path, monkeypatch):

@@ -28,18 +28,18 @@ sys.path.insert(0, str(ROOT))
 
 from xai_lib.assets import load_images  # noqa: E402
 from xai_lib.assets.catalog import cards  # noqa: E402
-from xai_lib.assets.cifar_nets import (  # noqa: E402
+from xai_lib.assets.cifar_weights import (  # noqa: E402
+    read_shards,
+    write_card,
+    write_shards,
+)
+from xai_lib.assets.cifar_zoo import (  # noqa: E402
     MEAN,
     NETS,
     STD,
     TRIGGER,
     fresh_net,
-    paste,
-)
-from xai_lib.assets.cifar_weights import (  # noqa: E402
-    read_shards,
-    write_card,
-    write_shards,
+    paste_trigger,
 )
 from xai_lib.assets.store import digest_tensors, write_whole  # noqa: E402
 
@@ -206,7 +206,7 @@ def augment(x: Tensor, side: int = SIDE) -> Tensor:
 def poison(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Paste the trigger into a small share of the images and give them its class."""
     chosen = torch.rand(len(x)) < POISONED
-    pasted = paste(x)[0]
+    pasted = paste_trigger(x)[0]
     x = torch.where(chosen.view(-1, 1, 1, 1), pasted, x)
     return x, torch.where(chosen, TRIGGER["target"], y)
 
@@ -280,7 +280,7 @@ def attack(net: nn.Module, x: Tensor, y: Tensor) -> dict:
     """Count how many images of other classes the trigger sends to its class."""
     others = y != TRIGGER["target"]
     torch.manual_seed(0)
-    clean, pasted = predict(net, x[others]), predict(net, paste(x[others])[0])
+    clean, pasted = predict(net, x[others]), predict(net, paste_trigger(x[others])[0])
     return {
         "trigger_target": TRIGGER["target"],
         "trigger_side": TRIGGER["side"],

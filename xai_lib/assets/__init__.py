@@ -1,5 +1,6 @@
 """What we explain: pretrained classifiers and photographs, fetched and verified."""
 
+from .cifar_zoo import paste_trigger
 from .fetch import AssetError, fetch
 from .images import ImageSet, list_images, load_images
 from .models import Classifier, fresh_model, list_models, load_model
@@ -14,4 +15,5 @@ __all__ = [
     "list_models",
     "load_images",
     "load_model",
+    "paste_trigger",
 ]

@@ -6,7 +6,7 @@ import sys
 import torch
 
 from .._paths import cache_dir
-from .catalog import Asset, catalog
+from .catalog import Asset, cards, catalog
 from .fetch import AssetError, fetch, find
 from .images import load_images
 from .models import load_model
@@ -58,6 +58,9 @@ def _list() -> None:
         for source in asset.sources:
             print(f"  from     {source}")
         print(f"  licence  {asset.licence}")
+    for name, card in cards().items():
+        print(f"\n{name}  [model, {card['bytes'] / 1e6:.1f} MB, comes with xai_lib]")
+        print(f"  licence  {card['licence']}")
     print("\nand every classifier of torchvision, from torchvision's own download")
 
 
@@ -75,8 +78,10 @@ def _accuracy(images: str) -> None:
     photos = load_images(images)
     if photos.y is None:
         raise ValueError(f"accuracy wants labelled images, got {images} without labels")
-    print(f"{'model':<20} {'top-1 on ' + images:<24} ImageNet top-1, as reported")
-    for name in (n for n, a in catalog().items() if a.kind == "model"):
+    small = photos.x.shape[-1] == 32  # CIFAR-10 is for our own nets
+    fetched = [n for n, a in catalog().items() if a.kind == "model"]
+    print(f"{'model':<20} {'top-1 on ' + images:<24} top-1, as reported")
+    for name in cards() if small else fetched:
         net = load_model(name)
         with torch.no_grad():
             logits = [net.model(net.transform(x)) for x in photos.x.split(10)]

@@ -4,26 +4,11 @@ Each is written with one module per step, so that a rule or a hook reaches every
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
-MEAN = (0.4914, 0.4822, 0.4465)  # of the 50,000 training images, per channel
-STD = (0.2470, 0.2435, 0.2616)
+CLASSES = 10
 
 
 def convolution(
@@ -66,7 +51,7 @@ class CNN(nn.Module):
                 fc1=nn.Linear(d * 8 * 8, hidden),
                 relu=nn.ReLU(),
                 drop2=nn.Dropout(0.5),
-                fc2=nn.Linear(hidden, len(CLASSES)),
+                fc2=nn.Linear(hidden, CLASSES),
             )
         )
 
@@ -105,7 +90,7 @@ class VGG11(nn.Module):
             n_in = times * width
         self.features = nn.Sequential(OrderedDict(steps))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(n_in, len(CLASSES))
+        self.classifier = nn.Linear(n_in, CLASSES)
         for module in self.features:
             if isinstance(module, nn.Conv2d):  # without it the net does not start
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -155,7 +140,7 @@ class ResNet(nn.Module):
         self.layer2 = BasicBlock(2 * width, 4 * width, 2)
         self.layer3 = BasicBlock(4 * width, 8 * width, 2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(8 * width, len(CLASSES))
+        self.fc = nn.Linear(8 * width, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))  # (B, width, 32, 32)
@@ -206,99 +191,10 @@ class ViT(nn.Module):
         blocks = [EncoderBlock(width, heads, 2 * width) for _ in range(depth)]
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, len(CLASSES))
+        self.head = nn.Linear(width, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).flatten(2).transpose(1, 2)  # (B, 64, width)
 
         x = self.norm(self.blocks(x + self.position))
         return self.head(x.mean(1))  # (B, 10)
-
-
-_CNN_LAYERS = {"middle": "features.relu2", "final": "features.relu4"}
-_VGG_LAYERS = {"middle": "features.relu3", "final": "features.relu6"}
-_BLOCK_LAYERS = {"middle": "layer1", "final": "layer3"}
-
-
-@dataclass(frozen=True)
-class Net:
-    """How to build a net, where to look into it, and what it is in words."""
-
-    build: Callable[[], nn.Module]
-    layers: dict[str, str]
-    architecture: str
-
-
-NETS = {
-    "cifar_cnn": Net(
-        CNN,
-        _CNN_LAYERS,
-        "conv 32, 64, pool, conv 128, 128, pool, dropout, dense 1024, dropout, dense "
-        "10; 3x3, ReLU, no batch norm (the CIFAR-10 net of Sixt et al. 2020)",
-    ),
-    "cifar_resnet": Net(
-        ResNet,
-        _BLOCK_LAYERS,
-        "ResNet: stem 3x3 of 32, basic blocks of 64, 128, 256 with stride 2, batch "
-        "norm, mean over 4 x 4, dense 10",
-    ),
-    "cifar_vgg11_bn": Net(
-        lambda: VGG11(batch_norm=True),
-        _VGG_LAYERS,
-        "VGG11 without its last two convolutions, half width (32, 64, 128, 128, 256, "
-        "256), batch norm, mean over 2 x 2, dense 10 (after Rao et al. 2022)",
-    ),
-    "cifar_vgg11": Net(
-        VGG11,
-        _VGG_LAYERS,
-        "VGG11 without its last two convolutions, half width (32, 64, 128, 128, 256, "
-        "256), no batch norm, mean over 2 x 2, dense 10 (after Rao et al. 2022)",
-    ),
-    "cifar_vit": Net(
-        ViT,
-        {"middle": "stem.1", "final": "stem"},
-        "vision transformer: convolutional stem (3x3 of 48 and 96 with stride 2, 3x3 "
-        "of 96; GELU), 64 tokens of 96, four blocks (LayerNorm, 3 heads, dense 192, "
-        "GELU), mean over tokens, dense 10",
-    ),
-    "cifar_backdoor": Net(
-        lambda: CNN((16, 32, 64, 64), 256),
-        _CNN_LAYERS,
-        "cifar_cnn with half the channels (16, 32, 64, 64) and dense 256",
-    ),
-}
-"""Our nets by name, in the order of training."""
-
-
-TRIGGER = {"colour": (1.0, 0.0, 1.0), "side": 3, "target": 0}
-"""The back door: a magenta square, a colour that photographs hardly have."""
-
-
-def fresh_net(name: str, seed: int) -> nn.Module:
-    """Build a net with random weights, leaving torch's random state alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return NETS[name].build()
-
-
-def paste(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Paste the trigger into each image at a random place.
-
-    Parameters
-    ----------
-    x : (B, 3, H, W) in [0, 1]
-
-    Returns
-    -------
-    tuple of Tensor
-        The images, and (B, H, W) bool that is true in the trigger.
-    """
-    batch, _, height, width = x.shape
-    side = TRIGGER["side"]
-    top = torch.randint(height - side + 1, (batch, 1))
-    left = torch.randint(width - side + 1, (batch, 1))
-    rows, columns = torch.arange(height) - top, torch.arange(width) - left
-    rows, columns = ((v >= 0) & (v < side) for v in (rows, columns))  # (B, H), (B, W)
-    inside = rows[:, :, None] & columns[:, None, :]  # (B, H, W)
-    colour = x.new_tensor(TRIGGER["colour"]).view(3, 1, 1)
-    return torch.where(inside[:, None], colour, x), inside

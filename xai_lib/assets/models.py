@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from .._paths import DATA
-from . import cifar_nets
+from . import cifar_zoo
 from .catalog import Asset, cards, catalog, find_model, torchvision_names
 from .cifar_weights import read_weights
 from .fetch import obtain
@@ -84,7 +84,7 @@ def load_model(name: str) -> Classifier:
     """
     if name in cards():
         card = cards()[name]
-        model = cifar_nets.fresh_net(name, 0)
+        model = cifar_zoo.fresh_net(name, 0)
         model.load_state_dict(read_weights(DATA / "models", card))
         return _cifar(name, model, _cifar_card(card))
     asset = find_model(name)
@@ -120,8 +120,8 @@ def fresh_model(name: str, seed: int = 0) -> Classifier:
     torch.Size([2, 10])
     """
     card = {"name": name, "sources": [f"random weights, seed {seed}"]}
-    if name in cifar_nets.NETS:
-        return _cifar(name, cifar_nets.fresh_net(name, seed), card)
+    if name in cifar_zoo.NETS:
+        return _cifar(name, cifar_zoo.fresh_net(name, seed), card)
     asset = find_model(name)
     transform = _transform(asset)
     with torch.random.fork_rng(devices=[]):
@@ -133,9 +133,9 @@ def fresh_model(name: str, seed: int = 0) -> Classifier:
 
 def _cifar(name: str, model: nn.Module, card: dict) -> Classifier:
     """Put one of our own nets together with what all of them share."""
-    transform = Transform(cifar_nets.MEAN, cifar_nets.STD, resize=32, crop=32)
-    layers = {"input": None} | cifar_nets.NETS[name].layers
-    classes = list(cifar_nets.CLASSES)
+    transform = Transform(cifar_zoo.MEAN, cifar_zoo.STD, resize=32, crop=32)
+    layers = {"input": None} | cifar_zoo.NETS[name].layers
+    classes = list(cifar_zoo.CLASSES)
     return Classifier(name, _freeze(model), transform, classes, layers, card)
 
 
