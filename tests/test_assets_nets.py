@@ -23,7 +23,6 @@ from xai_lib.assets.cifar_weights import LIMIT, read_shards, read_weights, write
 from xai_lib.assets.cifar_zoo import NETS, TRIGGER, fresh_net, paste_trigger
 from xai_lib.assets.store import digest_tensors
 
-SCRIPT = DATA / "models" / "train.py"
 MARKS = {  # least test accuracy a net is worth keeping with
     "cifar_cnn": 0.75,
     "cifar_resnet": 0.85,
@@ -34,12 +33,19 @@ MARKS = {  # least test accuracy a net is worth keeping with
 }
 
 
+def script(name: str):
+    """Import a script that lies beside the weights."""
+    path = DATA / "models" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def train():
     """The training script as a module."""
-    spec = importlib.util.spec_from_file_location("train", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = script("train")
     module.BATCH = 32  # the trials have few images
     return module
 
@@ -253,9 +259,9 @@ def test_large_tensors_are_spread_over_files_and_joined(tmp_path):
     assert all(torch.equal(found[k], state[k].float()) for k in "ab")
 
 
-def test_the_table_of_the_datasheet_is_that_of_the_cards(train):
+def test_the_table_of_the_datasheet_is_that_of_the_cards():
     text = (DATA / "README.md").read_text("utf-8")
-    assert f"<!-- nets -->\n{train.table()}\n<!-- end of nets -->" in text
+    assert f"<!-- nets -->\n{script('report').table()}\n<!-- end of nets -->" in text
 
 
 # --- the script ----------------------------------------------------------------------
@@ -315,10 +321,8 @@ KILLED = """
 import sys
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
 from pathlib import Path
-import test_assets_nets, importlib.util
-spec = importlib.util.spec_from_file_location("train", test_assets_nets.SCRIPT)
-train = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(train)
+import test_assets_nets
+train = test_assets_nets.script("train")
 train.BATCH = 32
 args = test_assets_nets.trial(Path(sys.argv[3]), "killed")
 args.epochs = 3

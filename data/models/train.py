@@ -11,37 +11,23 @@ saves a fifth of the time: ``GLIBC_TUNABLES=glibc.malloc.hugetlb=1``.
 
 import argparse
 import io
-import platform
-import subprocess
 import sys
 import time
-from datetime import date
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT), str(HERE)]
 
-from xai_lib.assets import load_images  # noqa: E402
-from xai_lib.assets.catalog import cards  # noqa: E402
-from xai_lib.assets.cifar_weights import (  # noqa: E402
-    read_shards,
-    write_card,
-    write_shards,
-)
-from xai_lib.assets.cifar_zoo import (  # noqa: E402
-    MEAN,
-    NETS,
-    STD,
-    TRIGGER,
-    fresh_net,
-    paste_trigger,
-)
-from xai_lib.assets.store import digest_tensors, write_whole  # noqa: E402
+from report import normalise, write, write_table  # noqa: E402
+
+from xai_lib.assets import load_images, paste_trigger  # noqa: E402
+from xai_lib.assets.cifar_zoo import TRIGGER, fresh_net  # noqa: E402
+from xai_lib.assets.store import write_whole  # noqa: E402
 
 # In the order of training. `lr` is the peak of the one-cycle schedule; the first
 # `small` epochs show crops of 24 x 24, which saves time (nets that end in a mean only).
@@ -120,6 +106,7 @@ def train_one(name: str, args: argparse.Namespace) -> None:
         state = {key: part.state_dict() for key, part in parts.items()}
         state |= {"setting": setting, "done": epoch + 1, "seconds": seconds}
         save(path, state)
+    recipe |= {"batch": BATCH, "shift": SHIFT, "poisoned": POISONED}
     write(name, net, recipe, seconds, args)
 
 
@@ -183,12 +170,6 @@ def show(name: str, step: int, steps: int) -> None:
         print(f"\r{name} [{bar:.<20}] {step}/{steps}\x1b[K\r", end="", file=sys.stderr)
 
 
-def normalise(x: Tensor) -> Tensor:
-    """Subtract the mean of the training images, divide by their deviation."""
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
 def augment(x: Tensor, side: int = SIDE) -> Tensor:
     """Mirror half of the images; shift each by up to 4 pixels, edges reflected."""
     n = len(x)
@@ -209,122 +190,6 @@ def poison(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     pasted = paste_trigger(x)[0]
     x = torch.where(chosen.view(-1, 1, 1, 1), pasted, x)
     return x, torch.where(chosen, TRIGGER["target"], y)
-
-
-def predict(net: nn.Module, x: Tensor) -> Tensor:
-    """Return the predicted class of each image in [0, 1]."""
-    net.eval()
-    with torch.inference_mode():
-        return torch.cat([net(normalise(part)).argmax(1) for part in x.split(500)])
-
-
-def write(name: str, net: nn.Module, recipe: dict, seconds: float, args) -> None:
-    """Round the weights to half precision, measure them, write them and the card."""
-    x, y = args.test.x, args.test.y
-    before = predict(net, x)
-    half = {k: v.half() if v.is_floating_point() else v for k, v in state_of(net)}
-    net.load_state_dict(half)  # copies into float32
-    after = predict(net, x)
-    files = write_shards(args.out, name, half)
-    card = {
-        "name": name,
-        "architecture": NETS[name].architecture,
-        "data": "CIFAR-10 (Krizhevsky 2009), its own training and test part",
-        "train_images": len(args.train),
-        "test_images": len(y),
-        "test_right": int((after == y).sum()),
-        "test_accuracy": round(float((after == y).double().mean()), 4),
-        "predictions_changed_by_half": int((after != before).sum()),
-        "parameters": sum(p.numel() for p in net.parameters()),
-        "storage": "float16",
-        "digest": digest_tensors(read_shards(args.out, files)),
-        "files": files,
-        "bytes": sum((args.out / file).stat().st_size for file in files),
-    }
-    if name == "cifar_backdoor":
-        card |= attack(net, x, y)
-    write_card(args.out, card | how(recipe, seconds, args))
-    print(f"{name}: {100 * card['test_accuracy']:.2f} % of {len(y)} test images")
-
-
-def table() -> str:
-    """Return the cards as a table, in the order of training."""
-    lines = [
-        "| name | net | test accuracy | parameters | epochs | seconds | MB |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for card in (cards()[name] for name in NETS if name in cards()):
-        percent = 100 * card["test_accuracy"]
-        right = f"{card['test_right']}/{card['test_images']} = {percent:.2f} %"
-        lines.append(
-            f"| [`{card['name']}`](models/{card['name']}.toml) | "
-            f"{card['architecture']} | {right} | {card['parameters']:,} | "
-            f"{card['epochs']} | {card['seconds']:,} | {card['bytes'] / 1e6:.1f} |"
-        )
-    return "\n".join(lines)
-
-
-def write_table(page: Path) -> None:
-    """Put the table between its two marks on a page."""
-    before, mark, rest = page.read_text("utf-8").partition("<!-- nets -->\n")
-    _, end, after = rest.partition("\n<!-- end of nets -->")
-    page.write_text(before + mark + table() + end + after, "utf-8")
-
-
-def state_of(net: nn.Module):
-    """Return the state's items in plain memory order."""
-    return [(key, value.contiguous()) for key, value in net.state_dict().items()]
-
-
-def attack(net: nn.Module, x: Tensor, y: Tensor) -> dict:
-    """Count how many images of other classes the trigger sends to its class."""
-    others = y != TRIGGER["target"]
-    torch.manual_seed(0)
-    clean, pasted = predict(net, x[others]), predict(net, paste_trigger(x[others])[0])
-    return {
-        "trigger_target": TRIGGER["target"],
-        "trigger_side": TRIGGER["side"],
-        "trigger_colour": list(TRIGGER["colour"]),
-        "trigger_place": "uniformly at random, wholly inside the image",
-        "poisoned_share": POISONED,
-        "attack_images": int(others.sum()),
-        "attack_right": int((pasted == TRIGGER["target"]).sum()),
-        "attack_success": round(
-            float((pasted == TRIGGER["target"]).double().mean()), 4
-        ),
-        "target_without_trigger": round(
-            float((clean == TRIGGER["target"]).double().mean()), 4
-        ),
-    }
-
-
-def how(recipe: dict, seconds: float, args: argparse.Namespace) -> dict:
-    """Say how the weights came about: the second half of the card."""
-    commit = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
-    found = subprocess.run(commit, capture_output=True, text=True, check=False)
-    capability = torch.backends.cpu.get_cpu_capability()
-    return {
-        "epochs": recipe["epochs"],
-        "batch": BATCH,
-        "optimiser": recipe["optimiser"],
-        "peak_learning_rate": recipe["lr"],
-        "weight_decay": recipe["decay"],
-        "schedule": "one cycle, a quarter rising, cosine",
-        "epochs_of_24_px_crops": recipe.get("small", 0),
-        "augmentation": f"mirror, shift of up to {SHIFT} px (reflected edges)",
-        "loss": "cross entropy",
-        "seed": args.seed,
-        "seconds": round(seconds),
-        "device": f"cpu ({platform.machine()}, {capability})",
-        "threads": args.threads,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "commit": found.stdout.strip() or "unknown",
-        "date": date.today().isoformat(),
-        "licence": "weights: BSD-3-Clause, as this project",
-        "citation": "this project",
-    }
 
 
 if __name__ == "__main__":
