@@ -102,6 +102,8 @@ def output_shapes(
 class _Emit(torch.autograd.Function):
     """One logit that is 1 forward, and sends the given vector backward."""
 
+    is_rule = True
+
     @staticmethod
     def forward(ctx, h: Tensor, vector: Tensor) -> Tensor:
         ctx.save_for_backward(vector)

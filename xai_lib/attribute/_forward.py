@@ -111,13 +111,14 @@ def value_and_gradient(
                 score = select(model(h), chosen).sum()
         else:
             h, score = _cut(model, x[rows], chosen, layer)
+            score = score.sum()
         values.append(h.detach())
         gradients.append(torch.autograd.grad(score, h)[0])
     return torch.cat(values), torch.cat(gradients)
 
 
 def _cut(model, x: Tensor, target: Target, layer: str) -> tuple[Tensor, Tensor]:
-    """Return the layer's output as a leaf, and the summed target logits behind it."""
+    """Return the layer's output as a leaf, and the target logits (B,) behind it."""
     module, leaves = find_layer(model, layer), []
 
     def cut(module, inputs, output):
@@ -127,7 +128,7 @@ def _cut(model, x: Tensor, target: Target, layer: str) -> tuple[Tensor, Tensor]:
         return leaves[-1].clone() if safe else output
 
     with torch.no_grad(), forward_hook(module, cut):
-        score = select(model(x), target).sum()
+        score = select(model(x), target)
     return _only(leaves, module), score
 
 

@@ -38,8 +38,9 @@ def run(
         if layer in (None, "input"):
             h = x.detach().requires_grad_()
             with torch.enable_grad():
-                return h, select(model(h), target)
-        return _cut(model, x, target, layer)
+                return h, select(engine.check(model(h)), target)
+        h, score = _cut(model, x, target, layer)
+        return h, engine.check(score)
 
 
 def backward(
@@ -81,8 +82,7 @@ def captured(
                     f"layer {name!r} must run once and return one tensor, got a "
                     f"{type(output).__name__} or a second run"
                 )
-            engine.expose(output)
-            store[name] = output
+            store[name] = engine.expose(output)
 
         stack.enter_context(forward_hook(find_layer(model, name), keep))
     return stack

@@ -17,15 +17,16 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from xai_lib.attribute.backprop.heads import attention_weights, mix_values
+from xai_lib.attribute.backprop.in_place import Changes, out_of_place
 from xai_lib.attribute.backprop.op import Op, Rule
 from xai_lib.attribute.backprop.operations import (
     READERS,
     ROUTES,
     carries,
     fold,
-    out_of_place,
 )
 from xai_lib.attribute.backprop.rules import gradient
+from xai_lib.attribute.backprop.unseen import check_functions, check_modules
 
 Composite = list[tuple[str, Rule]]
 """Pairs (key, rule), the first key that matches wins.
@@ -35,6 +36,7 @@ map of the pass), a kind of operation, or "any".
 """
 
 WEIGHTED = ("conv", "linear")
+ELEMENTWISE = ("relu", "activation", "batch_norm", "scale", "shift")
 KINDS = {
     "conv": "convolutions, a BatchNorm behind them folded in",
     "linear": "linear maps, likewise",
@@ -55,6 +57,8 @@ KINDS = {
 
 class _Ruled(torch.autograd.Function):
     """Forward: the value that was computed. Backward: the rule."""
+
+    is_rule = True
 
     @staticmethod
     def forward(ctx, compute, op: Op, find, x: Tensor) -> Tensor:
@@ -77,6 +81,8 @@ class ModifiedBackprop(TorchFunctionMode):
     keep : remember forward values, for many backward vectors
     tally : sum up in ``absorbed`` what biases and stabilisers keep, and collect in
         ``constants`` the constants that a tensor was joined with
+    pairs : rows of x in a batch that holds x and behind it a reference, or 0
+    trace : note which linear operation made the input of an element-wise one
 
     Attributes
     ----------
@@ -89,22 +95,43 @@ class ModifiedBackprop(TorchFunctionMode):
         model: nn.Module | None = None,
         keep: bool = False,
         tally: bool = False,
+        pairs: int = 0,
+        trace: bool = False,
     ):
         super().__init__()
         self.composite, self.keep = list(composite), keep
         self.names = _parameter_names(model)
+        self._anything = any(key == "any" for key, _ in self.composite)
+        self._check(model)
+        self.pairs, self.trace = pairs, trace
         self.seen: Counter = Counter()
         self.absorbed: dict[str, Tensor] | None = {} if tally else None
         self.constants: list[Tensor] = []
         self._weighted: list[Op] = []
         self._started = False
         self._sources = WeakTensorKeyDictionary()  # output -> (its input, its Op)
-        self._renewed = WeakTensorKeyDictionary()  # changed in place -> what it became
+        self._makers = WeakTensorKeyDictionary()  # likewise, if traced
+        self._changes = Changes()
 
     def __exit__(self, *error):
-        if self._weighted:
-            self._weighted[-1].last = True
+        for op in self._weighted:
+            op.last = op is self._weighted[-1]
+        self._makers.clear()
         return super().__exit__(*error)
+
+    def _check(self, model: nn.Module | None) -> None:
+        """Refuse keys that can match nothing, and a model that cannot be seen into."""
+        if model is None:
+            return
+        known = {"first", "last", "any", *KINDS, *self.names.values()}
+        for key, _ in self.composite:
+            if key not in known:
+                raise ValueError(
+                    "a composite's key must be first, last, any, a layer with "
+                    f"parameters or one of {', '.join(KINDS)}, got {key!r}"
+                )
+        if not self._anything:
+            check_modules(model)
 
     def find(self, op: Op) -> Rule:
         """Return the rule of an operation, or raise."""
@@ -115,18 +142,30 @@ class ModifiedBackprop(TorchFunctionMode):
                 return rule
         raise ValueError(f"{op.kind} has no rule in this composite{_where()}")
 
-    def expose(self, output: Tensor) -> None:
-        """Keep a BatchNorm behind this output apart: relevance is wanted here."""
+    def expose(self, output: Tensor) -> Tensor:
+        """Return a module's output, its in-place changes done, to be gone back to.
+
+        A BatchNorm behind it is kept apart: relevance is wanted in between.
+        """
+        output = self._changes.newest(output)
         self._sources.pop(output, None)
+        return output
+
+    def check(self, output: Tensor) -> Tensor:
+        """Return the model's output; refuse one that an unknown function led to."""
+        output = self._changes.newest(output)
+        if not self._anything and isinstance(output, Tensor):
+            check_functions(output)
+        return output
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        args, kwargs = self._renew(args, kwargs or {})
+        args, kwargs = _located(self._changes.renew, args, kwargs or {})
         first = self._is_first(func)
         tensors = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
         if not torch.is_grad_enabled() or not any(map(carries, tensors)):
             return func(*args, **kwargs)
-        if func is F.multi_head_attention_forward:
-            weights, call = attention_weights(args, kwargs)
+        if func is F.multi_head_attention_forward and not self._plain_attention():
+            weights, call = _located(attention_weights, args, kwargs)
             with self:
                 return mix_values(weights, call)
         func, args, kwargs, changed = out_of_place(func, args, kwargs)
@@ -135,25 +174,31 @@ class ModifiedBackprop(TorchFunctionMode):
         else:
             result = self._route(func, args, kwargs)
         if changed is not None:
-            self._renewed[changed] = result
-            if changed._is_view() and changed._base is not None:
-                self._renewed[changed._base] = None
+            self._changes.note(changed, result)
         return result
 
     def _read(self, func, args, kwargs, first: bool) -> Tensor:
-        x, op = _located(READERS[func], *args, **kwargs)
-        op.first, op.name = first, self.names.get(id(op.weight), "")
+        try:
+            x, op = _located(READERS[func], *args, **kwargs)
+        except ValueError:
+            if not self._anything:
+                raise
+            return func(*args, **kwargs)
+        op.first, op.name = first, self._name_of(args, kwargs)
+        op.hold_constant()
         source = op.kind == "batch_norm" and self._sources.get(x)
         if source:
             x, op = source[0], fold(source[1], op)
-            self._weighted.remove(source[1])
+            self._weighted = [one for one in self._weighted if one is not source[1]]
         rule = self.find(op)
         if op.kind in WEIGHTED:
             self._weighted.append(op)
         self.seen[op.kind] += 1
         if rule is gradient and not (op.kind in WEIGHTED and self._asks_for_last()):
             return func(*args, **kwargs)
-        op.absorbed = self.absorbed
+        op.absorbed, op.pairs = self.absorbed, self.pairs
+        if self.trace and op.kind in ELEMENTWISE:
+            op.source = self._makers.get(x)
         if self.keep:
             op.keep()
 
@@ -164,6 +209,8 @@ class ModifiedBackprop(TorchFunctionMode):
         result = _Ruled.apply(compute, op, self.find, x)
         if not source and _takes_norm(op, x):
             self._sources[result] = x, op
+        if self.trace and op.weight is not None:
+            self._makers[result] = x, op
         return result
 
     def _asks_for_last(self) -> bool:
@@ -175,11 +222,10 @@ class ModifiedBackprop(TorchFunctionMode):
             if self.absorbed is not None:
                 args, kwargs = tree_map(self._as_leaf, (args, kwargs))
             return func(*args, **kwargs)
-        anything = any(key == "any" for key, _ in self.composite)
         changes = _name(func).endswith(("_", "__setitem__")) and not _reads(func)
-        result = None if changes and not anything else func(*args, **kwargs)
+        result = None if changes and not self._anything else func(*args, **kwargs)
         lost = changes or any(map(carries, tree_leaves(result)))
-        if lost and not anything:
+        if lost and not self._anything:
             raise ValueError(f"{_name(func)} has no rule{_where()}")
         return result
 
@@ -190,20 +236,17 @@ class ModifiedBackprop(TorchFunctionMode):
         self.constants.append(a.detach().requires_grad_())
         return self.constants[-1]
 
-    def _renew(self, args, kwargs):
-        """Put what a tensor became in place of the tensor that was to be changed."""
-        if not self._renewed:
-            return args, kwargs
+    def _name_of(self, args, kwargs) -> str:
+        """Return the name of the module whose parameter is among the arguments."""
+        ids = (id(a) for a in tree_leaves((args, kwargs)))
+        return next((self.names[i] for i in ids if i in self.names), "")
 
-        def newest(a):
-            while isinstance(a, Tensor) and a in self._renewed:
-                a = self._renewed[a]
-                if a is None:
-                    what = "a tensor changed in place through a view"
-                    raise ValueError(f"{what} has no rule{_where()}")
-            return a
-
-        return tree_map(newest, (args, kwargs))
+    def _plain_attention(self) -> bool:
+        """Return whether the gradient goes through attention, its weights included."""
+        steps = ("linear", "matmul")
+        return self._anything and all(
+            self.find(Op(kind, torch.mul)) is gradient for kind in steps
+        )
 
     def _is_first(self, func) -> bool:
         """Note the first convolution or linear map, also where no graph is built."""
@@ -239,6 +282,8 @@ def _located(reader, *args, **kwargs):
 
 
 def _name(func) -> str:
+    if getattr(func, "__name__", "") == "__get__":  # an attribute, such as h.real
+        func = func.__self__
     return getattr(func, "__name__", str(func))
 
 

@@ -24,6 +24,8 @@ class Op:
     settings : of a pooling, as `avg_pool2d` takes them
     name : the module whose weight it is, or ""
     first, last : whether it is the first, the last of the convolutions and linear maps
+    pairs : rows of x in a batch that holds x and behind it a reference, or 0
+    source : the linear operation that made the input, as (its input, its Op), if traced
     """
 
     kind: str
@@ -34,8 +36,15 @@ class Op:
     name: str = ""
     first: bool = False
     last: bool = False
+    pairs: int = 0
+    source: tuple[Tensor, Op] | None = field(default=None, repr=False)
     absorbed: dict[str, Tensor] | None = field(default=None, repr=False)
     _kept: dict | None = field(default=None, repr=False)
+
+    def hold_constant(self) -> None:
+        """Keep weight and bias out of every graph, whatever trains them."""
+        self.weight = None if self.weight is None else self.weight.detach()
+        self.bias = None if self.bias is None else self.bias.detach()
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.weight is None:

@@ -6,7 +6,6 @@ relevance in a way that needs a rule.
 """
 
 from collections.abc import Callable
-from inspect import isfunction, signature
 
 import torch
 from torch import Tensor
@@ -25,6 +24,11 @@ def carries(a: object) -> bool:
 def unit(x: Tensor) -> Tensor:
     """Return the weight 1 of operations that have none of their own."""
     return x.new_ones(())
+
+
+def constant(a, x: Tensor) -> Tensor:
+    """Return a number or tensor as a tensor of x's type."""
+    return torch.as_tensor(a, dtype=x.dtype, device=x.device)
 
 
 def refuse(what: str) -> None:
@@ -124,12 +128,17 @@ def _add(sign: float) -> Callable:
             w = both.new_tensor([1.0, sign * alpha]).view(-1, *[1] * (both.ndim - 2))
             return both, Op("add", lambda x, w: (x * w).sum(1), w)
         if carries(input):
-            shift = sign * alpha * torch.as_tensor(other, device=input.device)
-            return input, Op("shift", torch.mul, unit(input), shift)
-        w = unit(other) * sign * alpha
-        return other, Op("shift", torch.mul, w, torch.as_tensor(input).to(other))
+            x, shift, w = input, sign * alpha * constant(other, input), unit(input)
+        else:
+            x, shift, w = other, constant(input, other), sign * alpha * unit(other)
+        return x.expand(broadcast(x, shift)), Op("shift", torch.mul, w, shift)
 
     return read
+
+
+def broadcast(*tensors: Tensor) -> torch.Size:
+    """Return the shape of a sum or a product of the tensors."""
+    return torch.broadcast_shapes(*(a.shape for a in tensors))
 
 
 def _reversed_sub(input, other) -> Call | None:
@@ -141,13 +150,13 @@ def _mul(input, other) -> Call:
     if carries(input) and carries(other):
         refuse("mul of two tensors that both carry relevance has no rule")
     x, w = (input, other) if carries(input) else (other, input)
-    return x, Op("scale", torch.mul, torch.as_tensor(w).to(x))
+    return x, Op("scale", torch.mul, constant(w, x))
 
 
 def _div(input, other, *, rounding_mode=None) -> Call:
     if carries(other) or rounding_mode:
         refuse("div by a tensor that carries relevance has no rule")
-    return input, Op("scale", torch.mul, 1 / torch.as_tensor(other).to(input))
+    return input, Op("scale", torch.mul, 1 / constant(other, input))
 
 
 def _neg(input) -> Call:
@@ -207,15 +216,23 @@ def _hardtanh(input, min_val=-1.0, max_val=1.0) -> Call:
     return input, Op(kind, lambda x: F.hardtanh(x, min_val, max_val))
 
 
+def _clamp(input, min=None, max=None) -> Call:
+    """Read a clamp at 0, which is a ReLU, and any other."""
+    kind = "relu" if isinstance(min, (int, float)) and min == 0 else "activation"
+    return input, Op(kind, lambda x: torch.clamp(x, min, max))
+
+
 def _max_pool(function: Callable) -> Callable:
-    def read(input, kernel_size, stride=None, padding=0, *args, **kwargs) -> Call:
-        kwargs.pop("return_indices", None)
+    def read(
+        input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, **own
+    ) -> Call:
+        window = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
+        window["ceil_mode"] = ceil_mode
 
         def pool(x):
-            return function(x, kernel_size, stride, padding, *args, **kwargs)
+            return function(x, dilation=dilation, **window)
 
-        settings = {"kernel_size": kernel_size, "stride": stride, "padding": padding}
-        return input, Op("max_pool", pool, settings=settings)
+        return input, Op("max_pool", pool, settings=window | {"dilation": dilation})
 
     return read
 
@@ -229,9 +246,7 @@ def _adaptive_max_pool(function: Callable) -> Callable:
 
 # --- the tables -----------------------------------------------------------------------
 
-_CONVOLUTIONS = [
-    torch.conv1d, torch.conv2d, torch.conv3d,
-]  # fmt: skip
+_CONVOLUTIONS = [torch.conv1d, torch.conv2d, torch.conv3d]
 _TRANSPOSED = [torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d]
 _RELU = [F.relu, torch.relu, Tensor.relu, F.relu6]
 _SMOOTH = [
@@ -241,12 +256,23 @@ _SMOOTH = [
     Tensor.sigmoid, Tensor.tanh,
 ]  # fmt: skip
 _SUMS = [torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__]
-_DIFFERENCES = [torch.sub, Tensor.sub, Tensor.__sub__]
-_PRODUCTS = [torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__]
-_QUOTIENTS = [torch.div, Tensor.div, Tensor.__truediv__]
+_DIFFERENCES = [torch.sub, torch.subtract, Tensor.sub, Tensor.__sub__]
+_PRODUCTS = [torch.mul, torch.multiply, Tensor.mul, Tensor.__mul__, Tensor.__rmul__]
+_QUOTIENTS = [
+    torch.div,
+    torch.divide,
+    torch.true_divide,
+    Tensor.div,
+    Tensor.__truediv__,
+]
+_MATRIX_PRODUCTS = [
+    torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm,
+    Tensor.mm,
+]  # fmt: skip
 _MEANS = [
     torch.mean, Tensor.mean, torch.sum, Tensor.sum, F.avg_pool1d, F.avg_pool2d,
     F.avg_pool3d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d,
+    F.interpolate,
 ]  # fmt: skip
 _MAX_POOLS = [F.max_pool1d, F.max_pool2d, F.max_pool3d]
 _PLAIN_MAX_POOLS = [torch.max_pool1d, torch.max_pool2d, torch.max_pool3d]
@@ -265,9 +291,8 @@ READERS: dict[Callable, Callable] = {
     Tensor.__rsub__: _reversed_sub,
     **{f: _mul for f in _PRODUCTS},
     **{f: _div for f in _QUOTIENTS},
-    torch.neg: _neg,
-    Tensor.__neg__: _neg,
-    **{f: _matmul for f in (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm)},
+    **{f: _neg for f in (torch.neg, torch.negative, Tensor.neg, Tensor.__neg__)},
+    **{f: _matmul for f in _MATRIX_PRODUCTS},
     F.scaled_dot_product_attention: _attention,
     **{f: _average(f) for f in _MEANS},
     **{f: _max_pool(f) for f in _MAX_POOLS + _PLAIN_MAX_POOLS},
@@ -275,6 +300,8 @@ READERS: dict[Callable, Callable] = {
     **{f: _elementwise("relu", f) for f in _RELU},
     **{f: _elementwise("activation", f) for f in _SMOOTH},
     F.hardtanh: _hardtanh,
+    **{f: _clamp for f in (torch.clamp, Tensor.clamp, torch.clip, Tensor.clip)},
+    **{f: _clamp for f in (torch.clamp_min, Tensor.clamp_min)},
 }
 """Torch functions that change relevance, with their readers."""
 
@@ -282,13 +309,13 @@ _NAMES = [
     "reshape", "view", "flatten", "unflatten", "transpose", "permute", "movedim",
     "moveaxis", "swapaxes", "t", "squeeze", "unsqueeze", "expand", "expand_as",
     "repeat", "tile", "cat", "concat", "concatenate", "stack", "hstack", "vstack",
-    "split", "chunk", "unbind", "tensor_split", "narrow", "select", "index_select", "gather",
-    "take_along_dim", "roll", "flip", "rot90", "clone", "contiguous", "to", "type_as",
-    "float", "double", "half", "__getitem__", "view_as", "reshape_as", "swapdims",
-    "split_with_sizes", "ravel", "broadcast_to", "broadcast_tensors", "as_strided",
-    "requires_grad_", "alias", "unfold", "repeat_interleave", "pixel_shuffle",
-    "pixel_unshuffle", "channel_shuffle", "type", "cpu", "cuda", "diagonal", "detach_",
-    "register_hook", "retain_grad",
+    "split", "chunk", "unbind", "tensor_split", "narrow", "select", "index_select",
+    "gather", "take_along_dim", "roll", "flip", "rot90", "clone", "contiguous", "to",
+    "type_as", "float", "double", "half", "__getitem__", "view_as", "reshape_as",
+    "swapdims", "split_with_sizes", "ravel", "broadcast_to", "broadcast_tensors",
+    "as_strided", "requires_grad_", "alias", "unfold", "repeat_interleave",
+    "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "type", "cpu", "cuda",
+    "diagonal", "register_hook", "retain_grad", "where", "masked_fill",
 ]  # fmt: skip
 ROUTES = {
     getattr(room, name)
@@ -298,30 +325,3 @@ ROUTES = {
 } | {F.pad, F.dropout, F.dropout2d, F.dropout3d, F.alpha_dropout}
 ROUTES |= {torch.dropout, torch.feature_dropout, Tensor.T.__get__, Tensor.mT.__get__}
 """Torch functions that only move values: their gradient is their rule."""
-
-_IN_PLACE = {
-    torch.relu_: torch.relu, Tensor.relu_: torch.relu, F.relu_: torch.relu,
-    F.hardtanh_: F.hardtanh, F.elu_: F.elu, F.selu_: F.selu, F.celu_: F.celu,
-    F.leaky_relu_: F.leaky_relu, torch.sigmoid_: torch.sigmoid,
-    torch.tanh_: torch.tanh, Tensor.sigmoid_: torch.sigmoid, Tensor.tanh_: torch.tanh,
-    Tensor.add_: torch.add, Tensor.__iadd__: torch.add, Tensor.sub_: torch.sub,
-    Tensor.__isub__: torch.sub, Tensor.mul_: torch.mul, Tensor.__imul__: torch.mul,
-    Tensor.div_: torch.div, Tensor.__itruediv__: torch.div,
-}  # fmt: skip
-_FLAG = {
-    f: list(signature(f).parameters).index("inplace")
-    for f in READERS
-    if isfunction(f) and "inplace" in signature(f).parameters
-}
-
-
-def out_of_place(func, args: tuple, kwargs: dict):
-    """Return the call as one that changes no tensor, and the tensor it would change."""
-    if func in _IN_PLACE:
-        return _IN_PLACE[func], args, kwargs, args[0]
-    if func not in _FLAG:
-        return func, args, kwargs, None
-    flag = kwargs.get("inplace", len(args) > _FLAG[func] and args[_FLAG[func]])
-    kwargs = {k: v for k, v in kwargs.items() if k != "inplace"}
-    args = args[: _FLAG[func]]
-    return func, args, kwargs, (args or [kwargs["input"]])[0] if flag else None

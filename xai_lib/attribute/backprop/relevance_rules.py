@@ -16,7 +16,7 @@ EPSILON = 1e-6
 
 def stabilise(z: Tensor, eps: float = EPSILON) -> Tensor:
     """Return z + eps sign(z), with sign(0) = 1."""
-    return z + torch.where(z >= 0, eps, -eps).to(z)
+    return z + torch.where(z >= 0, z.new_tensor(eps), z.new_tensor(-eps))
 
 
 def positive(a: Tensor) -> Tensor:
@@ -30,6 +30,15 @@ def negative(a: Tensor) -> Tensor:
 
 
 Terms = list[tuple[Tensor, Tensor]]
+
+
+def weight_of(op: Op) -> Tensor:
+    """Return w; refuse a non-linearity, which has none to share by."""
+    if op.weight is None:
+        raise ValueError(
+            f"{op.kind} is not linear: it needs a rule such as pass_through or gradient"
+        )
+    return op.weight
 
 
 def share(
@@ -59,7 +68,7 @@ def epsilon(eps: float = EPSILON) -> Rule:
     """LRP-epsilon: R_i = sum_j x_i w_ij R_j / (z_j + eps sign(z_j))  [bach2015]_."""
 
     def rule(op: Op, x: Tensor, R: Tensor) -> Tensor:
-        return share(op, [(x, op.weight)], R, op.bias, eps)
+        return share(op, [(x, weight_of(op))], R, op.bias, eps)
 
     return rule
 
@@ -68,14 +77,14 @@ lrp_0 = epsilon(1e-12)
 
 
 def gamma(gamma: float = 0.25, eps: float = EPSILON) -> Rule:
-    """LRP-gamma: weights w + gamma w+ where z_j > 0, mirrored where z_j < 0.
+    """LRP-gamma: weights w + gamma w+ where z_j >= 0, mirrored where z_j < 0.
 
     For z_j > 0 the positive products x_i w_ij count 1 + gamma times, for z_j < 0 the
     negative ones; this is the form for signed inputs.  [montavon2019]_
     """
 
     def rule(op: Op, x: Tensor, R: Tensor) -> Tensor:
-        w, b = op.weight, op.bias
+        w, b = weight_of(op), op.bias
         up, down = w + gamma * positive(w), w + gamma * negative(w)
         b_up = None if b is None else b + gamma * positive(b)
         b_down = None if b is None else b + gamma * negative(b)
@@ -85,7 +94,7 @@ def gamma(gamma: float = 0.25, eps: float = EPSILON) -> Rule:
             below = [(x, down)]
         else:
             below = [(positive(x), down), (negative(x), up)]
-        return share(op, above, R * (z > 0), b_up, eps, "z up") + share(
+        return share(op, above, R * (z >= 0), b_up, eps, "z up") + share(
             op, below, R * (z < 0), b_down, eps, "z down"
         )
 
@@ -116,7 +125,8 @@ def alpha_beta(alpha: float, beta: float, eps: float = EPSILON) -> Rule:
 
 def split_weight(op: Op) -> tuple[Tensor, Tensor]:
     """Return w+ and w-."""
-    return op.once("split", lambda: (positive(op.weight), negative(op.weight)))
+    w = weight_of(op)
+    return op.once("split", lambda: (positive(w), negative(w)))
 
 
 def z_plus(bias: bool = True, eps: float = EPSILON) -> Rule:
@@ -137,11 +147,12 @@ def z_box(
 ) -> Rule:
     """zB, pixels in [l, u]: shares x_i w_ij - l_i w_ij+ - u_i w_ij-  [montavon2017]_.
 
-    Without bounds, the smallest and largest value of each image and channel.
+    Without bounds, the smallest and largest value of each image and channel; of each
+    image where x is (B, features).
     """
 
     def rule(op: Op, x: Tensor, R: Tensor) -> Tensor:
-        room = tuple(range(2, x.ndim))
+        room = tuple(range(min(2, x.ndim - 1), x.ndim))
         lower = (
             x.amin(room, keepdim=True) if low is None else torch.as_tensor(low).to(x)
         )
@@ -150,7 +161,7 @@ def z_box(
         )
         w_plus, w_minus = split_weight(op)
         terms = [
-            (x, op.weight),
+            (x, weight_of(op)),
             (-lower.expand_as(x), w_plus),
             (-upper.expand_as(x), w_minus),
         ]
@@ -161,12 +172,13 @@ def z_box(
 
 def w_square(op: Op, x: Tensor, R: Tensor) -> Tensor:
     """w^2: R_i = sum_j w_ij^2 / sum_k w_kj^2 R_j  [montavon2017]_."""
-    return share(op, [(torch.ones_like(x), op.weight**2)], R, None, 1e-12, "w square")
+    terms = [(torch.ones_like(x), weight_of(op) ** 2)]
+    return share(op, terms, R, None, 1e-12, "w square")
 
 
 def flat(op: Op, x: Tensor, R: Tensor) -> Tensor:
     """Flat: every input of j gets the same share of R_j  [lapuschkin2019]_."""
-    ones = torch.ones_like(op.weight)
+    ones = torch.ones_like(weight_of(op))
     return share(op, [(torch.ones_like(x), ones)], R, None, 1e-12, "flat")
 
 

@@ -60,7 +60,11 @@ def percentile_of(rows: Tensor, percentile: float) -> Tensor:
 
 def redistribute_pool(op: Op, x: Tensor, R: Tensor) -> Tensor:
     """RectGrad's proportional pool: x * avg_pool^T (R / avg_pool(x))  [kim2019]_."""
-    window = op.settings
+    window = {k: v for k, v in op.settings.items() if k != "dilation"}
+    if x.ndim != 4 or not window or op.settings["dilation"] not in (1, (1, 1)):
+        raise ValueError(
+            f"{op.kind} without plain 2-D windows has no proportional rule"
+        )
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         mean = F.avg_pool2d(leaf, **window)
