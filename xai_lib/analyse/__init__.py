@@ -7,6 +7,7 @@ from xai_lib.analyse.convergence import (
     csc_summary,
     whole_map_csc,
 )
+from xai_lib.analyse.edges import gradient_magnitude
 from xai_lib.analyse.filters import low_pass
 from xai_lib.analyse.input_alignment import (
     alignment,
@@ -15,8 +16,21 @@ from xai_lib.analyse.input_alignment import (
     chance_alignment,
     random_layer_alignment,
 )
+from xai_lib.analyse.layer_signals import (
+    alignment_readings,
+    backward_signals,
+    carries_input,
+    shuffled_alignment,
+    weighted_inputs,
+)
 from xai_lib.analyse.matrices import MATRIX_LAWS, VGG16_CHAIN, matrix_chain
 from xai_lib.analyse.noise import power_law_noise
+from xai_lib.analyse.random_nets import (
+    WEIGHT_LAWS,
+    predicted_alignment,
+    random_mlp,
+    redraw_weights,
+)
 from xai_lib.analyse.singular import singular_ratio
 from xai_lib.analyse.spectrum import (
     frequency_grid,
@@ -29,23 +43,33 @@ from xai_lib.analyse.spectrum import (
 __all__ = [
     "MATRIX_LAWS",
     "VGG16_CHAIN",
+    "WEIGHT_LAWS",
     "abs_cosine",
     "alignment",
     "alignment_by_layer",
     "alignment_law",
+    "alignment_readings",
+    "backward_signals",
+    "carries_input",
     "chance_alignment",
     "chance_csc",
     "csc",
     "csc_summary",
     "frequency_grid",
+    "gradient_magnitude",
     "high_frequency_ratio",
     "low_pass",
     "matrix_chain",
     "power_law_noise",
     "power_spectrum",
+    "predicted_alignment",
     "radial_spectrum",
     "random_layer_alignment",
+    "random_mlp",
+    "redraw_weights",
+    "shuffled_alignment",
     "singular_ratio",
     "spectral_slope",
+    "weighted_inputs",
     "whole_map_csc",
 ]
