@@ -49,3 +49,74 @@ class Residual(nn.Module):
 def linear_net(pixels=3 * 16 * 16, bias=False, seed=0) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Flatten(), nn.Linear(pixels, 5, bias=bias)).eval()
+
+
+class Mixed(nn.Module):
+    """Folded BatchNorms, max-pool, a residual sum, average pool, two linear maps."""
+
+    def __init__(self, inplace=False, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.conv1, self.norm1 = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.conv2, self.norm2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.hidden, self.head = nn.Linear(16, 8), nn.Linear(8, 5)
+        self.relu = nn.ReLU(inplace)
+        random_statistics(self)
+        self.double().eval()
+
+    def forward(self, x):
+        x = self.relu(self.norm1(self.conv1(x)))  # (B, 4, 8, 8)
+        x = nn.functional.max_pool2d(x, 2)
+        x = self.relu(self.norm2(self.conv2(x)) + x)
+        x = nn.functional.avg_pool2d(x, 2)  # (B, 4, 2, 2)
+        return self.head(self.relu(self.hidden(x.flatten(1))))
+
+
+def random_statistics(model: nn.Module) -> nn.Module:
+    """Give BatchNorms statistics, and all norms weights, as training would."""
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm)):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+    return model
+
+
+def gap(ours, theirs) -> float:
+    """Return the largest difference as a share of the largest value."""
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+def _conv(*sizes, norm=False, **settings):
+    def make(bias):
+        conv = nn.Conv2d(*sizes, bias=bias, **settings)
+        if not norm:
+            return conv, (sizes[0], 5, 5)
+        return random_statistics(nn.Sequential(conv, nn.BatchNorm2d(sizes[1]))), (
+            sizes[0],
+            5,
+            5,
+        )
+
+    return make
+
+
+LINEAR_OPERATIONS = {
+    "conv": _conv(4, 5, 3, padding=1),
+    "strided": _conv(4, 3, 3, stride=2),
+    "grouped": _conv(4, 6, 3, padding=1, groups=2),
+    "depthwise, dilated": _conv(4, 4, 3, padding=2, dilation=2, groups=4),
+    "conv and norm": _conv(4, 3, 3, stride=2, padding=1, norm=True),
+    "transposed": lambda bias: (nn.ConvTranspose2d(4, 3, 2, 2, bias=bias), (4, 3, 3)),
+    "1-D": lambda bias: (nn.Conv1d(4, 5, 3, padding=1, bias=bias), (4, 8)),
+    "linear": lambda bias: (nn.Linear(12, 7, bias=bias), (12,)),
+    "tokens": lambda bias: (nn.Linear(6, 5, bias=bias), (3, 6)),
+    "norm alone": lambda bias: (
+        random_statistics(nn.Sequential(nn.BatchNorm2d(4))),
+        (4, 4, 4),
+    ),
+    "average": lambda bias: (nn.AvgPool2d(2), (4, 4, 4)),
+}
+"""Linear layers by name: from "with bias?" to the layer and the shape of one input."""

@@ -101,7 +101,7 @@ class ModifiedBackprop(TorchFunctionMode):
         super().__init__()
         self.composite, self.keep = list(composite), keep
         self.names = _parameter_names(model)
-        self._anything = any(key == "any" for key, _ in self.composite)
+        self._lenient = ("any", gradient) in self.composite  # unknown calls are passed
         self._check(model)
         self.pairs, self.trace = pairs, trace
         self.seen: Counter = Counter()
@@ -130,7 +130,7 @@ class ModifiedBackprop(TorchFunctionMode):
                     "a composite's key must be first, last, any, a layer with "
                     f"parameters or one of {', '.join(KINDS)}, got {key!r}"
                 )
-        if not self._anything:
+        if not self._lenient:
             check_modules(model)
 
     def find(self, op: Op) -> Rule:
@@ -154,7 +154,7 @@ class ModifiedBackprop(TorchFunctionMode):
     def check(self, output: Tensor) -> Tensor:
         """Return the model's output; refuse one that an unknown function led to."""
         output = self._changes.newest(output)
-        if not self._anything and isinstance(output, Tensor):
+        if not self._lenient and isinstance(output, Tensor):
             check_functions(output)
         return output
 
@@ -181,7 +181,7 @@ class ModifiedBackprop(TorchFunctionMode):
         try:
             x, op = _located(READERS[func], *args, **kwargs)
         except ValueError:
-            if not self._anything:
+            if not self._lenient:
                 raise
             return func(*args, **kwargs)
         op.first, op.name = first, self._name_of(args, kwargs)
@@ -223,9 +223,9 @@ class ModifiedBackprop(TorchFunctionMode):
                 args, kwargs = tree_map(self._as_leaf, (args, kwargs))
             return func(*args, **kwargs)
         changes = _name(func).endswith(("_", "__setitem__")) and not _reads(func)
-        result = None if changes and not self._anything else func(*args, **kwargs)
+        result = None if changes and not self._lenient else func(*args, **kwargs)
         lost = changes or any(map(carries, tree_leaves(result)))
-        if lost and not self._anything:
+        if lost and not self._lenient:
             raise ValueError(f"{_name(func)} has no rule{_where()}")
         return result
 
@@ -244,7 +244,7 @@ class ModifiedBackprop(TorchFunctionMode):
     def _plain_attention(self) -> bool:
         """Return whether the gradient goes through attention, its weights included."""
         steps = ("linear", "matmul")
-        return self._anything and all(
+        return self._lenient and all(
             self.find(Op(kind, torch.mul)) is gradient for kind in steps
         )
 

@@ -1,8 +1,7 @@
 """Which torch call is which operation, and how it looks as a function of its input.
 
 A reader takes the arguments of one call and returns what relevance goes back to (one
-tensor, made from the call's tensors) and the `Op`. None: no tensor of the call carries
-relevance in a way that needs a rule.
+tensor, made from the call's tensors) and the `Op`.
 """
 
 from collections.abc import Callable
@@ -41,7 +40,7 @@ def refuse(what: str) -> None:
 
 def _weighted(kind: str, function: Callable, **settings) -> Callable:
     def read(input, weight, bias=None, *args, **kwargs) -> Call:
-        if carries(weight) or carries(bias):
+        if any(carries(a) and not a.is_leaf for a in (weight, bias)):
             refuse(f"{kind} with a weight that depends on the input has no rule")
 
         def linear(x, w):
@@ -122,7 +121,7 @@ def _group_norm(input, num_groups, weight=None, bias=None, eps=1e-5) -> Call:
 def _add(sign: float) -> Callable:
     """Read a + sign b: a residual join of two signals, or one signal and a constant."""
 
-    def read(input, other, *, alpha=1) -> Call | None:
+    def read(input, other, *, alpha=1) -> Call:
         if carries(input) and carries(other):
             both = torch.stack(torch.broadcast_tensors(input, other), 1)  # (B, 2, ...)
             w = both.new_tensor([1.0, sign * alpha]).view(-1, *[1] * (both.ndim - 2))
@@ -141,7 +140,7 @@ def broadcast(*tensors: Tensor) -> torch.Size:
     return torch.broadcast_shapes(*(a.shape for a in tensors))
 
 
-def _reversed_sub(input, other) -> Call | None:
+def _reversed_sub(input, other) -> Call:
     return _add(-1.0)(other, input)
 
 
