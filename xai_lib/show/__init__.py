@@ -6,6 +6,7 @@ Nothing is computed here: every number drawn was computed in a room below.
 from xai_lib.show.frames import Frames
 from xai_lib.show.intervals import interval_plot
 from xai_lib.show.maps import show_maps
+from xai_lib.show.panels import curve_panels, dot_panels
 from xai_lib.show.pictures import spectrum_image
 from xai_lib.show.plots import curve_plot, spectra_plot
 from xai_lib.show.source import source
@@ -23,7 +24,9 @@ __all__ = [
     "ABSOLUTE",
     "SIGNED",
     "Frames",
+    "curve_panels",
     "curve_plot",
+    "dot_panels",
     "explore",
     "interval_plot",
     "method_colour",
