@@ -136,4 +136,6 @@ def write_table(page: Path) -> None:
     """Put the table between its two marks on a page."""
     before, mark, rest = page.read_text("utf-8").partition("<!-- nets -->\n")
     _, end, after = rest.partition("\n<!-- end of nets -->")
+    if not (mark and end):
+        raise ValueError(f"{page} must hold the marks nets and end of nets")
     page.write_text(before + mark + table() + end + after, "utf-8")
