@@ -5,6 +5,7 @@ from xai_lib.attribute.backprop.composites import COMPOSITES, clipped_joins
 from xai_lib.attribute.backprop.engine import KINDS, ModifiedBackprop
 from xai_lib.attribute.backprop.methods import deconvnet, guided_backprop, rectgrad
 from xai_lib.attribute.backprop.plans import Plan, plan
+from xai_lib.attribute.backprop.reference import deeplift
 from xai_lib.attribute.backprop.relevance import (
     deep_taylor,
     excitation_backprop,
@@ -21,6 +22,7 @@ __all__ = [
     "clipped_joins",
     "deconvnet",
     "deep_taylor",
+    "deeplift",
     "excitation_backprop",
     "guided_backprop",
     "lrp",

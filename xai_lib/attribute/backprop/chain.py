@@ -7,6 +7,7 @@ from xai_lib._check import check_images, check_model
 from xai_lib.attribute.backprop._run import captured, frozen
 from xai_lib.attribute.backprop.composites import find_composite
 from xai_lib.attribute.backprop.engine import Composite, ModifiedBackprop
+from xai_lib.attribute.backprop.reference_rules import by_sign
 
 
 class Chain:
@@ -40,10 +41,16 @@ class Chain:
         leaf = rows.detach().requires_grad_()
         self._nodes: dict[str, Tensor] = {"input": leaf}
         inner = [n for n in dict.fromkeys(layers) if n not in ("input", "output")]
-        engine = ModifiedBackprop(find_composite(composite), model, keep=True)
+        engine = ModifiedBackprop(
+            find_composite(composite),
+            model,
+            keep=True,
+            pairs=len(x) if self.paired else 0,
+            trace=self.paired,
+        )
         with frozen(model), torch.enable_grad(), engine:
             with captured(model, inner, self._nodes, engine):
-                self._nodes["output"] = model(leaf)
+                self._nodes["output"] = engine.check(model(leaf))
         self.values = {k: self._own(node.detach()) for k, node in self._nodes.items()}
 
     def back(self, start: str, vector: Tensor, layers: list[str]) -> dict[str, Tensor]:
@@ -53,7 +60,7 @@ class Chain:
         """
         names = [name for name in layers if name != start]
         twice = torch.cat([vector, vector]) if self.paired else vector
-        found = torch.autograd.grad(
+        found = names and torch.autograd.grad(
             self._nodes[start],
             [self._nodes[name] for name in names],
             twice,
@@ -64,20 +71,20 @@ class Chain:
         for name, signal in zip(names, found, strict=True):
             node = self._nodes[name]
             signal = torch.zeros_like(node) if signal is None else signal
-            result[name] = self._own(signal) * self._change(node)
+            result[name] = self._relevance(signal, node)
         if start in layers:
-            result[start] = vector * self._change(self._nodes[start])
+            result[start] = self._relevance(twice, self._nodes[start])
         return result
 
     def _own(self, a: Tensor) -> Tensor:
         return a.chunk(2)[0] if self.paired else a
 
-    def _change(self, node: Tensor) -> Tensor | int:
-        """Return what turns a multiplier into relevance."""
+    def _relevance(self, signal: Tensor, node: Tensor) -> Tensor:
+        """Return the signal, or from multipliers what they make of the change."""
         if not self.paired:
-            return 1
+            return signal
         own, reference = node.detach().chunk(2)
-        return own - reference
+        return (own - reference) * by_sign(own - reference, *signal.chunk(2))
 
 
 def signals(

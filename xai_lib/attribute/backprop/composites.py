@@ -3,6 +3,14 @@
 from xai_lib._check import check_choice
 from xai_lib.attribute.backprop.engine import Composite
 from xai_lib.attribute.backprop.op import Rule
+from xai_lib.attribute.backprop.reference_rules import (
+    genomics_default,
+    linear_rule,
+    rescale,
+    reveal_cancel,
+    shared_linear,
+    split_maximum,
+)
 from xai_lib.attribute.backprop.relevance_rules import (
     alpha_beta,
     clip,
@@ -23,24 +31,46 @@ from xai_lib.attribute.backprop.rules import (
 )
 
 _HAND_ON = [("relu", pass_through), ("activation", pass_through)]
-_PROPORTIONAL = [
-    (kind, epsilon())
-    for kind in ("batch_norm", "norm", "add", "shift", "scale", "avg_pool")
-] + [("matmul", epsilon()), ("attention", epsilon()), ("max_pool", gradient)]
+_OTHER = (
+    "batch_norm", "norm", "add", "shift", "scale", "avg_pool", "matmul", "attention",
+)  # fmt: skip
 
 
-def relevance(conv: Rule, linear: Rule, first: Rule | None = None) -> Composite:
+def relevance(
+    conv: Rule, linear: Rule, first: Rule | None = None, other: Rule | None = None
+) -> Composite:
     """Return a composite of relevance propagation from its rules for the weighted maps.
 
     A non-linearity hands relevance on, a max-pool gives all to the winner, and every
     other linear operation, a residual sum among them, shares by the epsilon rule.
     """
     head = [] if first is None else [("first", first)]
-    return head + [("conv", conv), ("linear", linear)] + _HAND_ON + _PROPORTIONAL
+    rest = [(kind, other or epsilon()) for kind in _OTHER] + [("max_pool", gradient)]
+    return head + [("conv", conv), ("linear", linear)] + _HAND_ON + rest
 
+
+_WEIGHTS = ("conv", "linear", "batch_norm")
+_OTHER_LINEAR = ("add", "shift", "scale", "matmul", "avg_pool")
+
+
+def reference(weights: Rule, linear: Rule, nonlinearity: Rule) -> Composite:
+    """Return a composite of DeepLIFT from its rules for the linear operations (those
+    with weights, the others) and for the non-linearities.
+
+    LayerNorm and attention are no fixed linear maps and have no rule.
+    """
+    return (
+        [(kind, weights) for kind in _WEIGHTS]
+        + [(kind, linear) for kind in _OTHER_LINEAR]
+        + [("relu", nonlinearity), ("activation", nonlinearity)]
+        + [("max_pool", split_maximum)]
+    )
+
+
+_FULL, _NO_CROSS = linear_rule(), linear_rule(cross=False)
 
 COMPOSITES: dict[str, Composite] = {
-    "lrp_0": relevance(lrp_0, lrp_0),
+    "lrp_0": relevance(lrp_0, lrp_0, other=lrp_0),
     "epsilon": relevance(epsilon(), epsilon()),
     "gamma": relevance(gamma(), gamma()),
     "zplus": relevance(z_plus(), z_plus()),
@@ -61,6 +91,10 @@ COMPOSITES: dict[str, Composite] = {
         ("any", gradient),
     ],
     "excitation_backprop": relevance(excitation(), excitation()),
+    "deeplift_rescale": reference(gradient, shared_linear, rescale),
+    "deeplift_reveal_cancel": reference(_FULL, _FULL, reveal_cancel),
+    "deeplift_genomics_default": reference(_FULL, _FULL, genomics_default),
+    "deeplift_ablation": reference(_NO_CROSS, _NO_CROSS, rescale),
     "guided_backprop": [("relu", guided), ("any", gradient)],
     "deconvnet": [("relu", deconv), ("any", gradient)],
     "gradient": [("any", gradient)],
