@@ -27,46 +27,46 @@ CHAIN_COST = 4  # a chain that is kept holds this many times the memory of one p
 Cosines = dict[str, Tensor]
 
 
-def abs_cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Return |cos| over the last dimension in float64, exact also close to 1.
+def abs_cosine(a: Tensor, b: Tensor, dim: int = -1) -> Tensor:
+    """Return |cos| over a dimension, in float64; NaN where a vector is zero.
 
-    1 - |cos| is half the squared distance of the unit vectors, so nothing cancels: it
-    is good to 1e-15. NaN where a vector is zero.
+    Both are made unit vectors first, so nothing over- or underflows, and 1 minus the
+    result is good to 1e-15.
 
     Examples
     --------
     >>> a = torch.tensor([1.0, 0.0], dtype=torch.float64)
     >>> b = torch.tensor([-1.0, 1e-6], dtype=torch.float64)
-    >>> f"{1 - abs_cosine(a, b).item():.2e}"
-    '5.00e-13'
+    >>> f"{1 - abs_cosine(a, b).item():.1e}"
+    '5.0e-13'
     """
-    u, v = (t.double() / t.double().norm(dim=-1, keepdim=True) for t in (a, b))
-    sign = (u * v).sum(-1, keepdim=True).sign()
-    sign = torch.where(sign == 0, 1.0, sign)
-    return (1 - (u - sign * v).square().sum(-1) / 2).clamp(min=0)
+    return (_unit(a, dim) * _unit(b, dim)).sum(dim).abs().clamp(max=1)
 
 
-def channel_rows(maps: Tensor) -> Tensor:
-    """Return (N, C, h, w), (N, tokens, C) or (N, C) as (N, positions, C)."""
-    if maps.ndim == 4:
-        return maps.flatten(2).transpose(1, 2)
-    return maps if maps.ndim == 3 else maps.flatten(1)[:, None]
+def _unit(a: Tensor, dim: int) -> Tensor:
+    a = a.double()
+    return a / torch.linalg.vector_norm(a, dim=dim, keepdim=True)
 
 
 def _per_position(R: Tensor) -> Tensor:
-    return torch.stack([channel_rows(maps) for maps in R])  # (V, B, positions, C)
+    """Return (V, B, C, h, w), (V, B, tokens, C), (V, B, C) as (V, B, C, positions)."""
+    if R.ndim == 3:
+        return R[..., None]
+    return R.transpose(2, 3) if R.ndim == 4 else R.flatten(3)
 
 
 def _per_map(R: Tensor) -> Tensor:
-    return R.flatten(2)[:, :, None]  # (V, B, 1, D)
+    return R.flatten(2)[..., None]  # (V, B, D, 1)
 
 
 def _pairs(R: Tensor, layer: str, rows) -> Tensor:
+    """Return |cos| for all pairs of vectors, (B, pairs, positions)."""
     if not R.isfinite().all():
         raise ValueError(f"signals must be finite, got NaN or infinity at {layer!r}")
-    R = rows(R)
-    pairs = combinations(range(len(R)), 2)
-    return torch.stack([abs_cosine(R[i], R[j]) for i, j in pairs], dim=1)
+    u = _unit(rows(R), 2)
+    pairs = combinations(range(len(u)), 2)
+    dots = [(u[i] * u[j]).sum(1).abs().clamp(max=1) for i, j in pairs]
+    return torch.stack(dots, dim=1)
 
 
 def _plan_layers(model, x, starts: list[str], layers: list[str], single: bool):
