@@ -273,9 +273,15 @@ def trial(tmp_path, folder: str) -> argparse.Namespace:
     x = torch.rand(160, 3, 32, 32, generator=generator)
     y = torch.randint(10, (160,), generator=generator)
     images = ImageSet(x, y, [str(i) for i in range(160)])
-    out, build = tmp_path / folder, tmp_path / f"{folder}-build"
     return argparse.Namespace(
-        epochs=2, seed=0, threads=1, train=images, test=images, out=out, build=build
+        epochs=2,
+        seed=0,
+        threads=1,
+        train=images,
+        test=images,
+        out=tmp_path / folder,
+        build=tmp_path / f"{folder}-build",
+        commit="none",
     )
 
 

@@ -86,10 +86,15 @@ def attack(net: nn.Module, x: Tensor, y: Tensor) -> dict:
     }
 
 
+def commit() -> str:
+    """Return the commit that is checked out."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
 def how(recipe: dict, seconds: float, args: argparse.Namespace) -> dict:
     """Say how the weights came about: the second half of the card."""
-    commit = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
-    found = subprocess.run(commit, capture_output=True, text=True, check=False)
     capability = torch.backends.cpu.get_cpu_capability()
     return {
         "epochs": recipe["epochs"],
@@ -108,7 +113,7 @@ def how(recipe: dict, seconds: float, args: argparse.Namespace) -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        "commit": found.stdout.strip() or "unknown",
+        "commit": args.commit,
         "date": date.today().isoformat(),
         "licence": "weights: BSD-3-Clause, as this project",
         "citation": "this project",

@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(HERE)]
 
-from report import normalise, write, write_table  # noqa: E402
+from report import commit, normalise, write, write_table  # noqa: E402
 
 from xai_lib.assets import load_images, paste_trigger  # noqa: E402
 from xai_lib.assets.cifar_zoo import TRIGGER, fresh_net  # noqa: E402
@@ -75,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         write_table(ROOT / "data" / "README.md")
         return 0
     torch.set_num_threads(args.threads)
+    args.commit = commit()  # now: others may commit while this runs
     args.train = load_images("cifar10_train", args.images)
     args.test = load_images("cifar10", args.images)
     for name in RECIPES if args.name == "all" else [args.name]:
