@@ -1,12 +1,12 @@
 """The recorded tables of chapter 05: input alignment (P5-1 to P5-6).
 
     python data/results/alignment.py run --models cifar_cnn resnet18 --threads 1
-    python data/results/alignment.py tables
+    python data/results/alignment_tables.py
 
 ``run`` writes one shard per stage, network, weights and method below
 ``_build/results/alignment`` as it goes and skips those that are there, so it may be
 stopped and started at will, and networks whose weights come later may be added.
-``tables`` joins the shards into the CSV files beside this script, each with its
+``alignment_tables.py`` joins the shards into the CSV files beside it, each with its
 provenance in the lines that start with ``#``.
 """
 
@@ -448,7 +448,7 @@ def save(path: Path, arrays: dict) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["run", "tables"])
+    parser.add_argument("what", choices=["run"])
     parser.add_argument("--models", nargs="+", default=[*CIFAR, *PHOTO])
     parser.add_argument("--stages", nargs="+", default=list(STAGES))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

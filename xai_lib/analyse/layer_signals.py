@@ -11,7 +11,7 @@ from xai_lib.attribute.backprop.plans import unwrap
 from xai_lib.attribute.registry import find_method
 
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
-MULTIPLIERS = ("gradient", "guided_backprop", "deconvnet", "rectgrad")
+MULTIPLIERS = ("gradient", "guided_backprop", "deconvnet", "rectgrad", "pattern_net")
 """Methods whose signal holds no factor of the activation; relevance holds one."""
 
 

@@ -9,6 +9,7 @@ from xai_lib.show.maps import show_maps
 from xai_lib.show.panels import curve_panels, dot_panels
 from xai_lib.show.pictures import spectrum_image
 from xai_lib.show.plots import curve_plot, spectra_plot
+from xai_lib.show.scatter import scatter_panels
 from xai_lib.show.source import source
 from xai_lib.show.style import (
     ABSOLUTE,
@@ -31,6 +32,7 @@ __all__ = [
     "interval_plot",
     "method_colour",
     "method_label",
+    "scatter_panels",
     "show_maps",
     "signed_norm",
     "source",

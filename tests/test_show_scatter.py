@@ -1,0 +1,53 @@
+"""Scatter panels: what is drawn where, and in which colour."""
+
+import pytest
+
+from xai_lib.show import method_colour, scatter_panels
+
+OPTIONS = {"xlabel": "a", "ylabel": "b", "xlim": (0, 1), "ylim": (0, 1)}
+POINTS = {
+    "one": {"gradient": (0.2, 0.5), "deconvnet": ([0.1, 0.9], [0.3, 2.0])},
+    "two": {"gradient": (0.4, 0.6)},
+}
+
+
+def dots(axis):
+    return [line for line in axis.lines if line.get_marker() == "o"]
+
+
+def test_points_stand_where_they_belong_and_at_the_edge_if_outside():
+    figure = scatter_panels(POINTS, **OPTIONS)
+    first, second = figure.axes
+    one, many = dots(first)
+    assert one.get_xydata().tolist() == [[0.2, 0.5]]
+    assert many.get_xydata().tolist() == [[0.1, 0.3], [0.9, 1.0]]
+    assert len(dots(second)) == 1
+    assert one.get_color() == method_colour("gradient")
+
+
+def test_rings_lines_and_references():
+    figure = scatter_panels(
+        POINTS,
+        hollow=["deconvnet"],
+        lines={"one": (0.1, 2.0)},
+        references={"chance": {"two": 0.3}},
+        **OPTIONS,
+    )
+    one, many = dots(figure.axes[0])
+    assert many.get_markerfacecolor() == "none" != one.get_markerfacecolor()
+    fitted = [line for line in figure.axes[0].lines if line not in (one, many)]
+    assert len(fitted) == 1 and fitted[0].get_slope() == 2.0
+    assert any(line.get_label() == "chance" for line in figure.axes[1].lines)
+
+
+def test_each_name_stands_once_in_the_legend():
+    figure = scatter_panels(POINTS, labels={"deconvnet": "DN"}, **OPTIONS)
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["Gradient", "DN"]
+
+
+def test_points_of_another_kind_are_refused():
+    with pytest.raises(ValueError):
+        scatter_panels({}, **OPTIONS)
+    with pytest.raises((ValueError, TypeError)):
+        scatter_panels({"one": {"gradient": ("x", 1)}}, **OPTIONS)
