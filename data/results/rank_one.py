@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 import xai_lib
-from xai_lib.analyse import abs_cosine, matrix_chain, singular_ratio
+from xai_lib.analyse import abs_cosine, chance_csc, matrix_chain, singular_ratio
 from xai_lib.assets import load_images, load_model
 from xai_lib.attribute import METHODS, backprop
 from xai_lib.attribute.backprop import Chain, clipped_joins, plan
@@ -369,36 +369,34 @@ def read(kind: str):
                 yield model, path.stem, dict(arrays)
 
 
-def passed(model_name: str) -> dict[tuple[str, str], int]:
-    """Return how many convolutions and linear maps lie between two layers."""
-    model = load_model(model_name).model
-    order: list[tuple[str, bool]] = []
+def places(model_name: str) -> dict[str, tuple[int, int]]:
+    """Return each layer's (convolutions and linear maps up to it, channels)."""
+    model, found = load_model(model_name).model, {"input": (0, 3)}
+    count = 0
     for name, module in model.named_modules():
         weighted = isinstance(module, (nn.Conv2d, nn.Linear))
         weighted = weighted and "downsample" not in name
 
-        def note(module, inputs, output, name=name, weighted=weighted):
-            order.append((name, weighted))
+        def note(module, inputs, output, name=name or "output", weighted=weighted):
+            nonlocal count
+            count += weighted
+            found.setdefault(name, (count, output.shape[1]))
 
         module.register_forward_hook(note)
     side = 32 if model_name.startswith("cifar") else 224
     model(torch.zeros(1, 3, side, side))
-    below, count = {"input": 0}, 0
-    for name, weighted in order:
-        count += weighted
-        below.setdefault(name, count)
-    below["output"] = count
-    return {(a, b): below[a] - below[b] for a in below for b in below}
+    return found
 
 
 def tables() -> None:
     """Join the shards into the CSV files beside this script."""
     head = provenance()
     per_image, per_layer = [], []
-    depth = {}
+    found: dict[str, dict] = {}
     for model, name, arrays in read("csc"):
-        if model not in depth:
-            depth[model] = passed(model)
+        if model not in found:
+            found[model] = places(model)
+        place = found[model]
         layers = NETS[model]["layers"]
         keep = {layers[-1], "input", NETS[model]["head"]}
         for key in arrays:
@@ -409,7 +407,9 @@ def tables() -> None:
             ends = [np.nanquantile(a, [0.25, 0.5, 0.75]) for a in (gap, whole)]
             ends = [f"{v:.3e}" for v in np.concatenate(ends)]
             here = (model, name, start, layer)
-            per_layer.append((*here, depth[model][start, layer], len(gap), *ends))
+            passed = place[start][0] - place[layer][0]
+            chance = f"{1 - chance_csc(place[layer][1]):.4f}"
+            per_layer.append((*here, passed, len(gap), *ends, chance))
             curve = name == "lrp_zplus" and start == layers[0]
             if layer in keep or curve:
                 per_image += [
@@ -418,7 +418,9 @@ def tables() -> None:
                 ]
     columns = "model,image,method,start,layer,gap,whole"
     write_table("rank_one.csv", head, columns, per_image)
-    columns = "model,method,start,layer,passed,n,gap_1,gap,gap_3,whole_1,whole,whole_3"
+    columns = (
+        "model,method,start,layer,passed,n,gap_1,gap,gap_3,whole_1,whole,whole_3,chance"
+    )
     write_table("rank_one_layers.csv", head, columns, per_layer)
     write_others(head)
 
