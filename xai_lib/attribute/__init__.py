@@ -6,6 +6,7 @@ Every map is signed, unreduced and unnormalised, on x's device and in its dtype.
 from xai_lib.attribute.backprop import (
     deconvnet,
     deep_taylor,
+    deeplift,
     excitation_backprop,
     guided_backprop,
     lrp,
@@ -31,6 +32,7 @@ __all__ = [
     "channel_sum",
     "deconvnet",
     "deep_taylor",
+    "deeplift",
     "excitation_backprop",
     "find_method",
     "grad_cam",

@@ -8,6 +8,7 @@ from torch import Tensor
 from xai_lib.attribute.backprop import (
     deconvnet,
     deep_taylor,
+    deeplift,
     excitation_backprop,
     guided_backprop,
     lrp,
@@ -47,6 +48,11 @@ def _lrp(composite: str, label: str, colour: str) -> Method:
     return Method(f"lrp_{composite}", label, lrp, "modified", colour, settings)
 
 
+def _deeplift(rule: str, label: str, colour: str, name: str = "") -> Method:
+    name = name or f"deeplift_{rule}"
+    return Method(name, label, deeplift, "modified", colour, {"rule": rule})
+
+
 _TABLE = [
     Method("gradient", "Gradient", gradient, "gradient", "#08306b"),
     Method(
@@ -81,6 +87,9 @@ _TABLE = [
     _lrp("epsilon_plus", "LRP ε, z+", "#a61c3c"),
     _lrp("epsilon_alpha2_beta1", "LRP ε, α2β1", "#dd7788"),
     _lrp("epsilon_gamma_box", "LRP ε, γ, box", "#8c6d31"),
+    _deeplift("rescale", "DeepLIFT", "#1b7837", name="deeplift"),
+    _deeplift("reveal_cancel", "DeepLIFT RevealCancel", "#7fbf7b"),
+    _deeplift("ablation", "DeepLIFT without cross terms", "#8c510a"),
     Method("grad_cam", "Grad-CAM", grad_cam, "cam", "#d6338a"),
     Method(
         "occlusion",

@@ -12,6 +12,7 @@ from xai_lib.attribute.backprop.methods import (
     rectgrad,
     rectgrad_composite,
 )
+from xai_lib.attribute.backprop.reference import deeplift
 from xai_lib.attribute.backprop.relevance import (
     deep_taylor,
     excitation_backprop,
@@ -40,8 +41,9 @@ _COMPOSITE_OF: dict[Callable, Callable[..., Composite]] = {
     deep_taylor: _named("deep_taylor"),
     excitation_backprop: _named("excitation_backprop"),
     lrp: lambda composite="epsilon_plus": find_composite(composite),
+    deeplift: lambda rule="rescale", baseline=None: COMPOSITES[f"deeplift_{rule}"],
 }
-_PAIRED: set[Callable] = set()
+_PAIRED: set[Callable] = {deeplift}
 
 
 def plan(method: Callable) -> Plan:
