@@ -9,8 +9,8 @@ a method that comes later is added by running it again. ``tables`` joins the sha
 the CSV files beside this script, each with its provenance in the lines that start with
 ``#``.
 
-Tests: ``csc`` (float64), ``ssim`` (float32), ``singular``, and, without a model,
-``chains``, the simulation with random matrices.
+Tests: ``csc`` (float64), ``ssim`` (float32), ``singular``, ``patterns``, and, without a
+model, ``chains``, the simulation with random matrices.
 """
 
 import argparse
@@ -322,6 +322,28 @@ def run_singular(model_name: str, kind: str) -> None:
                 done[f"{start}|{lowest}"] = ratios.numpy()
 
 
+def run_patterns(model_name: str, kind: str) -> None:
+    """Write sigma1 / sigma2 of each layer's W * A and W, and of the chains' links."""
+    with shard(model_name, "patterns", "ratios") as done:
+        if done is None or not available(PATTERNS[0]):
+            return
+        classifier = load_model(model_name)
+        sample = pattern_sample(kind, classifier, torch.float32)
+        found = backprop.estimate_patterns(classifier.model, sample)
+        ones = {name: torch.ones_like(w) for name, w in found.weights.items()}
+        plain = backprop.Patterns(ones, found.weights)
+        layers = [name for name, w in found.weights.items() if w[0].numel() > 9]
+        for matrix, patterns in {"W * A": found, "W": plain}.items():
+            if NETS[model_name].get("joins"):
+                chains = [[name] for name in layers]
+            else:
+                chains = [layers]
+            for chain in chains:
+                single, links = backprop.pattern_singular_ratios(patterns, chain)
+                done |= {f"{matrix}|{k}|": v for k, v in single.items()}
+                done |= {f"{matrix}|{a}|{b}": v for (a, b), v in links.items()}
+
+
 def run_chains() -> None:
     """Write the simulation: random vectors through random matrices."""
     for law in LAWS:
@@ -344,7 +366,7 @@ class shard:
         return self.done
 
     def __exit__(self, error, *_):
-        if error or self.done is None:
+        if error or not self.done:
             return
         seconds = time.process_time() - self.began
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -447,6 +469,14 @@ def write_others(head: str) -> None:
     columns = "model,image,method,start,layer,ratio"
     write_table("rank_one_singular.csv", head, columns, rows)
     rows = [
+        (model, *key.split("|"), f"{float(ratio):.4g}")
+        for model, _, arrays in read("patterns")
+        for key, ratio in arrays.items()
+        if "|" in key
+    ]
+    columns = "model,matrix,layer,next,ratio"
+    write_table("rank_one_patterns.csv", head, columns, rows)
+    rows = [
         (law, step, len(arrays["cosines"]), *(f"{v:.3e}" for v in ends))
         for _, law, arrays in read("chains")
         for step, ends in enumerate(
@@ -491,7 +521,12 @@ def write_table(name: str, head: str, columns: str, rows: list[tuple]) -> None:
     print(f"{name}: {len(rows)} rows, {len(text) // 1024} kB")
 
 
-RUNS = {"csc": run_csc, "ssim": run_ssim, "singular": run_singular}
+RUNS = {
+    "csc": run_csc,
+    "ssim": run_ssim,
+    "singular": run_singular,
+    "patterns": run_patterns,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
