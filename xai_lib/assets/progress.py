@@ -1,4 +1,4 @@
-"""One line on stderr while a download runs; start and end only in a log."""
+"""One line on stderr while something long runs; start and end only in a log."""
 
 import sys
 import time
@@ -7,32 +7,31 @@ CLEAR = "\x1b[K"  # to the end of the line
 
 
 class Progress:
-    """Show how far a download is.
+    """Show how far a download is, or another long task with a unit of its own.
 
     On a terminal the line is redrawn ten times a second at most; elsewhere there is
     one line at the start and one at the end.
     """
 
-    def __init__(self, label: str, megabytes: float = 0.0):
-        self.label, self.total = label, megabytes
+    def __init__(self, label: str, total: float = 0.0, unit: str = "MB"):
+        self.label, self.total, self.unit = label, total, unit
         self.begun = self.drawn = time.monotonic()
         self.live = sys.stderr.isatty()
-        size = f" ({megabytes:.0f} MB)" if megabytes else ""
+        size = f" ({total:.0f} {unit})" if total else ""
         self._write(f"{label}{size} ...", end="" if self.live else "\n")
 
-    def show(self, n_bytes: int) -> None:
-        """Redraw the line for the bytes that are here."""
+    def show(self, n: int) -> None:
+        """Redraw the line for the bytes, or units, that are done."""
         now = time.monotonic()
         if not self.live or now - self.drawn < 0.1:
             return
-        self.drawn, done = now, n_bytes / 1e6
+        self.drawn, done = now, n / 1e6 if self.unit == "MB" else n
         bar = ""
         if self.total:
             filled = min(20, round(20 * done / self.total))
             bar = f"[{'#' * filled}{'.' * (20 - filled)}] "
-        self._write(
-            f"\r{self.label} {bar}{done:.1f} MB, {now - self.begun:.0f} s{CLEAR}", ""
-        )
+        took = f"{done:.1f} {self.unit}, {now - self.begun:.0f} s"
+        self._write(f"\r{self.label} {bar}{took}{CLEAR}", "")
 
     def end(self, outcome: str) -> None:
         """Finish the line with what came of it."""

@@ -4,6 +4,13 @@ from xai_lib.attribute.backprop.chain import Chain, signals
 from xai_lib.attribute.backprop.composites import COMPOSITES, clipped_joins
 from xai_lib.attribute.backprop.engine import KINDS, ModifiedBackprop
 from xai_lib.attribute.backprop.methods import deconvnet, guided_backprop, rectgrad
+from xai_lib.attribute.backprop.pattern_chain import pattern_singular_ratios
+from xai_lib.attribute.backprop.pattern_methods import (
+    pattern_attribution,
+    pattern_composite,
+    pattern_net,
+)
+from xai_lib.attribute.backprop.patterns import Patterns, estimate_patterns
 from xai_lib.attribute.backprop.plans import Plan, plan
 from xai_lib.attribute.backprop.reference import deeplift
 from xai_lib.attribute.backprop.relevance import (
@@ -18,14 +25,20 @@ __all__ = [
     "KINDS",
     "Chain",
     "ModifiedBackprop",
+    "Patterns",
     "Plan",
     "clipped_joins",
     "deconvnet",
     "deep_taylor",
     "deeplift",
+    "estimate_patterns",
     "excitation_backprop",
     "guided_backprop",
     "lrp",
+    "pattern_attribution",
+    "pattern_composite",
+    "pattern_net",
+    "pattern_singular_ratios",
     "plan",
     "rectgrad",
     "relevance_budget",
