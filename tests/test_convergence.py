@@ -18,9 +18,18 @@ from xai_lib.analyse import (
     singular_ratio,
     whole_map_csc,
 )
-from xai_lib.analyse._signals import explained_signals
+from xai_lib.analyse._signals import back_all, explained_signals
 from xai_lib.attribute import gradient, smoothgrad
-from xai_lib.attribute.backprop import COMPOSITES, guided_backprop, lrp, rectgrad
+from xai_lib.attribute.backprop import (
+    COMPOSITES,
+    Chain,
+    guided_backprop,
+    lrp,
+    rectgrad,
+)
+from xai_lib.attribute.backprop.methods import rectgrad_composite
+from xai_lib.attribute.backprop.rules import gradient as plain
+from xai_lib.attribute.backprop.rules import random_mask, random_switch
 
 
 def double(net):
@@ -90,6 +99,32 @@ def test_a_chain_agrees_with_one_explanation_per_vector(name):
             torch.testing.assert_close(
                 quick[start][layer], slow[start][layer], equal_nan=True
             )
+
+
+@pytest.mark.parametrize("name", sorted(COMPOSITES))
+@pytest.mark.parametrize("make", [small_cnn, lambda: Residual().eval()])
+def test_all_vectors_at_once_are_one_after_the_other(name, make):
+    net, x = double(make())
+    layers = ["output", "4" if isinstance(net, nn.Sequential) else "stem", "input"]
+    baseline = 0.1 + 0 * x if name.startswith("deeplift") else None
+    vectors = torch.randn(3, 2, 5, dtype=torch.float64)
+    chain = Chain(net, x, COMPOSITES[name], layers, baseline)
+    together = back_all(chain, "output", vectors, layers)
+    for i, vector in enumerate(vectors):
+        alone = chain.back("output", vector, layers)
+        for layer in layers:
+            torch.testing.assert_close(together[layer][i], alone[layer])
+
+
+def test_rules_that_draw_or_sort_go_one_by_one():
+    net, x = double(small_cnn())
+    drawn = [("relu", random_mask(0)), ("max_pool", random_switch(0))]
+    for composite in (drawn + [("any", plain)], rectgrad_composite(50.0)):
+        chain = Chain(net, x, composite, ["output", "input"])
+        vector = torch.randn(1, 2, 5, dtype=torch.float64).expand(2, 2, 5)
+        found = back_all(chain, "output", vector, ["input"])["input"]
+        torch.testing.assert_close(found[0], found[1])
+        assert found.abs().max() > 0
 
 
 def test_signals_by_hand():

@@ -58,8 +58,37 @@ def sent_signals(
     names = [*below, *(layer for layers in below.values() for layer in layers)]
     chain = Chain(model, x, composite, names, baseline)
     for start, layers in below.items():
-        sent = [chain.back(start, vector, layers) for vector in vectors[start]]
-        yield start, {k: torch.stack([one[k] for one in sent]) for k in layers}
+        yield start, back_all(chain, start, vectors[start], layers)
+
+
+def back_all(chain: Chain, start: str, vectors: Tensor, layers: list[str]) -> Signals:
+    """Send vectors (V, B, ...) back in one pass, or one by one where a rule cannot."""
+    names = [layer for layer in layers if layer != start]
+    nodes, twice = [chain._nodes[name] for name in names], vectors
+    if chain.paired:
+        twice = torch.cat([vectors, vectors], dim=1)
+    try:
+        found = names and torch.autograd.grad(
+            chain._nodes[start],
+            nodes,
+            twice,
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=True,
+        )
+    except RuntimeError:  # of vmap, on what draws or sorts
+        sent = [chain.back(start, vector, layers) for vector in vectors]
+        return {layer: torch.stack([one[layer] for one in sent]) for layer in layers}
+    pairs = list(zip(names, nodes, found, strict=True))
+    if start in layers:
+        pairs.append((start, chain._nodes[start], twice))
+    result = {}
+    for name, node, R in pairs:
+        R = node.new_zeros(len(vectors), *node.shape) if R is None else R
+        if chain.paired:
+            R = torch.stack([chain._relevance(one, node) for one in R])
+        result[name] = R.detach()
+    return result
 
 
 def is_input(layer: str | None) -> bool:

@@ -154,6 +154,15 @@ def shuffled_alignment(signal: Tensor, activation: Tensor) -> Tensor:
     return R.sum(1) * h.mean(1) / (R.norm(dim=1) * h.norm(dim=1))
 
 
+def _shuffled_where(m: Tensor, h: Tensor, used: Tensor | None) -> Tensor:
+    """Return `shuffled_alignment` over shuffles among the used units only."""
+    if used is None:
+        return shuffled_alignment(m, h)
+    m, h, used = m.flatten(1), h.double().flatten(1), used.flatten(1)
+    total = m.sum(1) * (h * used).sum(1) / used.sum(1)
+    return total / (m.norm(dim=1) * h.norm(dim=1))
+
+
 def alignment_readings(
     signal: Tensor, activation: Tensor, change: Tensor, product: bool
 ) -> dict[str, Tensor]:
@@ -167,9 +176,10 @@ def alignment_readings(
     Returns
     -------
     dict of Tensor, shape (B,), float64: "signal" and its "chance"; "multiplier", the
-    signal without the factor (0 where the change is 0), and "multiplier_chance";
-    "product", with the factor, and "product_chance", the same for a multiplier that
-    does not know which unit it belongs to. An empty signal has alignment 0
+    signal without the factor (0 where the change is 0), and "multiplier_chance", which
+    for a product is over shuffles among the units where the change is not 0; "product",
+    with the factor, and "product_chance", the same for a multiplier that does not know
+    which unit it belongs to. An empty signal has alignment 0
 
     Notes
     -----
@@ -196,7 +206,7 @@ def alignment_readings(
         "signal": alignment(signal, activation),
         "chance": shuffled_alignment(signal, activation),
         "multiplier": alignment(m, activation),
-        "multiplier_chance": shuffled_alignment(m, activation),
+        "multiplier_chance": _shuffled_where(m, activation, used if product else None),
         "product": alignment(whole, activation),
         "product_chance": kept.sum(1) / (kept.norm(dim=1) * count.double().sqrt()),
     }

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib._check import check_images, check_model
-from xai_lib.analyse._signals import output_shapes, plan_of, rows_of
+from xai_lib.analyse._signals import back_all, output_shapes, plan_of, rows_of
 from xai_lib.attribute.backprop import Chain
 
 LINEAR = 1e-3  # a larger relative error is no rounding
+TOGETHER = 8  # vectors in one backward pass
 
 
 def singular_ratio(
@@ -99,11 +100,13 @@ def _orthonormal(n: int, units: int, seed: int) -> Tensor:
 
 def _sent(chain: Chain, start: str, layer: str, vectors: Tensor) -> Tensor:
     """Return the signals as rows (V, D), after a test that the chain is linear."""
-    rows = None
-    for i, vector in enumerate(vectors):
-        row = chain.back(start, vector, [layer])[layer].flatten()
-        rows = row.new_empty(len(vectors), len(row)) if rows is None else rows
-        rows[i] = row
+    rows, done = None, 0
+    for part in vectors.split(TOGETHER):
+        found = back_all(chain, start, part, [layer])[layer].flatten(1)
+        if rows is None:
+            rows = found.new_empty(len(vectors), found.shape[1])
+        rows[done : done + len(part)] = found
+        done += len(part)
     weights = torch.linspace(-1, 1, len(vectors)).to(rows)
     mixed = torch.einsum("v,v...->...", weights, vectors)
     found = chain.back(start, mixed, [layer])[layer].flatten()
