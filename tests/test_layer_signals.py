@@ -126,6 +126,14 @@ def test_the_chance_of_a_product_is_that_of_shuffled_multipliers():
     torch.testing.assert_close(found, alignment(shuffled, h), rtol=0, atol=0.02)
 
 
+def test_the_chance_of_a_masked_multiplier_shuffles_active_units_only():
+    m = torch.tensor([[1.0, 4.0, 9.0]])
+    h = torch.tensor([[2.0, 0.0, 3.0]])
+    found = alignment_readings(m * h, h, h, product=True)["multiplier_chance"]
+    both = [alignment(torch.tensor([[a, 0.0, b]]), h) for a, b in ((1, 9), (9, 1))]
+    torch.testing.assert_close(found, sum(both) / 2)
+
+
 def test_an_empty_signal_is_not_aligned():
     h = images()
     found = alignment_readings(0 * h, h, h, product=True)
