@@ -12,6 +12,11 @@ from xai_lib.attribute.backprop.methods import (
     rectgrad,
     rectgrad_composite,
 )
+from xai_lib.attribute.backprop.pattern_methods import (
+    pattern_attribution,
+    pattern_composite,
+    pattern_net,
+)
 from xai_lib.attribute.backprop.reference import deeplift
 from xai_lib.attribute.backprop.relevance import (
     deep_taylor,
@@ -41,6 +46,8 @@ _COMPOSITE_OF: dict[Callable, Callable[..., Composite]] = {
     deep_taylor: _named("deep_taylor"),
     excitation_backprop: _named("excitation_backprop"),
     lrp: lambda composite="epsilon_plus": find_composite(composite),
+    pattern_net: lambda patterns: pattern_composite(patterns),
+    pattern_attribution: lambda patterns: pattern_composite(patterns, True),
     deeplift: lambda rule="rescale", baseline=None: COMPOSITES[f"deeplift_{rule}"],
 }
 _PAIRED: set[Callable] = {deeplift}
