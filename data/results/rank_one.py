@@ -163,6 +163,16 @@ def method_of(name: str, model: nn.Module, sample):
     return partial(getattr(backprop, name), patterns=patterns)
 
 
+def composite_of(name: str, model: nn.Module, sample) -> tuple[list, bool]:
+    """Return a method's rules, and whether they compare x with a baseline."""
+    if name not in PATTERNS:
+        found = plan(METHODS[name])
+        return found.composite, found.paired
+    patterns = backprop.estimate_patterns(model, sample())
+    attribution = name == "pattern_attribution"
+    return backprop.pattern_composite(patterns, attribution), False
+
+
 def variants(joins: bool) -> dict[str, list]:
     """Return the composites that are no methods: other masks, clipped joins."""
     gates = ("relu", "max_pool")
@@ -244,8 +254,7 @@ def run_csc(model_name: str, kind: str) -> None:
             paired = False
             if composite is None:
                 sample = partial(pattern_sample, kind, classifier, torch.float64)
-                found = plan(method_of(name, model, sample))
-                composite, paired = found.composite, found.paired
+                composite, paired = composite_of(name, model, sample)
             done |= {"numbers": numbers}
             base = x if paired else None
             sent = sent_from(name, net)
