@@ -1,6 +1,7 @@
 """Small networks and inputs with known answers, for the tests."""
 
 import torch
+import torchvision
 from torch import nn
 
 
@@ -82,6 +83,41 @@ def random_statistics(model: nn.Module) -> nn.Module:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.1)
     return model
+
+
+def settled(model: nn.Module, size=64) -> nn.Module:
+    """Give BatchNorms the statistics of noise: untrained, but no signal dies out."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, std=0.1)
+    with torch.no_grad():
+        model.train()(images(8, height=size, width=size))
+    return model.eval()
+
+
+def small_vit(**own) -> nn.Module:
+    """torchvision's vision transformer, its zero-initialised parts random."""
+    sizes = {"image_size": 32, "patch_size": 8, "num_layers": 3, "num_heads": 4}
+    widths = {"hidden_dim": 32, "mlp_dim": 64, "num_classes": 10}
+    return awakened(torchvision.models.VisionTransformer(**sizes, **widths, **own))
+
+
+def awakened(vit: nn.Module) -> nn.Module:
+    """Give a vision transformer's class token, biases and head random values."""
+    for name, p in vit.named_parameters():
+        if name == "class_token" or name.startswith("heads") or name.endswith("bias"):
+            nn.init.normal_(p, std=0.1)
+    return random_statistics(vit).eval()
+
+
+def small_convnext() -> nn.Module:
+    """torchvision's ConvNeXt with few blocks."""
+    from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+
+    blocks = [CNBlockConfig(16, 24, 2), CNBlockConfig(24, None, 2)]
+    return random_statistics(ConvNeXt(blocks, layer_scale=0.5, num_classes=10)).eval()
 
 
 def gap(ours, theirs) -> float:

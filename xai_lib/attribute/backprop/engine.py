@@ -4,10 +4,7 @@ A ``TorchFunctionMode`` sees functional and module calls alike, in place or not,
 or not. Nothing in the model is hooked, replaced or restored.
 """
 
-import os
-import traceback
 from collections import Counter
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +13,19 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from xai_lib.attribute.backprop.calls import (
+    located,
+    name_of,
+    parameter_names,
+    reads,
+    where,
+)
 from xai_lib.attribute.backprop.heads import attention_weights, mix_values
 from xai_lib.attribute.backprop.in_place import Changes, out_of_place
 from xai_lib.attribute.backprop.op import Op, Rule
-from xai_lib.attribute.backprop.operations import (
-    READERS,
-    ROUTES,
-    carries,
-    fold,
-)
+from xai_lib.attribute.backprop.operations import carries, fold, zero_padding
 from xai_lib.attribute.backprop.rules import gradient
+from xai_lib.attribute.backprop.tables import READERS, ROUTES
 from xai_lib.attribute.backprop.unseen import check_functions, check_modules
 
 Composite = list[tuple[str, Rule]]
@@ -100,7 +100,7 @@ class ModifiedBackprop(TorchFunctionMode):
     ):
         super().__init__()
         self.composite, self.keep = list(composite), keep
-        self.names = _parameter_names(model)
+        self.names = parameter_names(model)
         self._lenient = ("any", gradient) in self.composite  # unknown calls are passed
         self._check(model)
         self.pairs, self.trace = pairs, trace
@@ -110,7 +110,8 @@ class ModifiedBackprop(TorchFunctionMode):
         self._weighted: list[Op] = []
         self._started = False
         self._sources = WeakTensorKeyDictionary()  # output -> (its input, its Op)
-        self._makers = WeakTensorKeyDictionary()  # likewise, if traced
+        self._padded = WeakTensorKeyDictionary()  # output -> (its input, the padding)
+        self._makers = WeakTensorKeyDictionary()  # as _sources, if traced
         self._changes = Changes()
 
     def __exit__(self, *error):
@@ -140,7 +141,7 @@ class ModifiedBackprop(TorchFunctionMode):
                 return rule
             if (key == "first" and op.first) or (key == "last" and op.last):
                 return rule
-        raise ValueError(f"{op.kind} has no rule in this composite{_where()}")
+        raise ValueError(f"{op.kind} has no rule in this composite{where()}")
 
     def expose(self, output: Tensor) -> Tensor:
         """Return a module's output, its in-place changes done, to be gone back to.
@@ -149,6 +150,7 @@ class ModifiedBackprop(TorchFunctionMode):
         """
         output = self._changes.newest(output)
         self._sources.pop(output, None)
+        self._padded.pop(output, None)
         return output
 
     def check(self, output: Tensor) -> Tensor:
@@ -159,13 +161,13 @@ class ModifiedBackprop(TorchFunctionMode):
         return output
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        args, kwargs = _located(self._changes.renew, args, kwargs or {})
+        args, kwargs = located(self._changes.renew, args, kwargs or {})
         first = self._is_first(func)
         tensors = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
         if not torch.is_grad_enabled() or not any(map(carries, tensors)):
             return func(*args, **kwargs)
         if func is F.multi_head_attention_forward and not self._plain_attention():
-            weights, call = _located(attention_weights, args, kwargs)
+            weights, call = located(attention_weights, args, kwargs)
             with self:
                 return mix_values(weights, call)
         func, args, kwargs, changed = out_of_place(func, args, kwargs)
@@ -179,17 +181,17 @@ class ModifiedBackprop(TorchFunctionMode):
 
     def _read(self, func, args, kwargs, first: bool) -> Tensor:
         try:
-            x, op = _located(READERS[func], *args, **kwargs)
-        except ValueError:
-            if not self._lenient:
+            x, op = located(READERS[func], *args, **kwargs)
+        except (ValueError, TypeError) as error:
+            if self._lenient:
+                return func(*args, **kwargs)
+            if isinstance(error, ValueError):
                 raise
-            return func(*args, **kwargs)
+            what = f"{name_of(func)} has no rule for these arguments"
+            raise ValueError(f"{what}{where()}") from None
         op.first, op.name = first, self._name_of(args, kwargs)
         op.hold_constant()
-        source = op.kind == "batch_norm" and self._sources.get(x)
-        if source:
-            x, op = source[0], fold(source[1], op)
-            self._weighted = [one for one in self._weighted if one is not source[1]]
+        x, op, folded = self._merge(x, op)
         rule = self.find(op)
         if op.kind in WEIGHTED:
             self._weighted.append(op)
@@ -207,11 +209,25 @@ class ModifiedBackprop(TorchFunctionMode):
             return func(*plain[0], **plain[1])
 
         result = _Ruled.apply(compute, op, self.find, x)
-        if not source and _takes_norm(op, x):
+        if not folded and _takes_norm(op, x):
             self._sources[result] = x, op
         if self.trace and op.weight is not None:
             self._makers[result] = x, op
         return result
+
+    def _merge(self, x: Tensor, op: Op) -> tuple[Tensor, Op, bool]:
+        """Merge a BatchNorm with the weights before it, a convolution with its padding.
+
+        Also return whether it was a BatchNorm.
+        """
+        if op.kind == "conv" and x in self._padded:
+            x, pad = self._padded[x]
+            return x, op.behind(pad), False
+        if op.kind != "batch_norm" or x not in self._sources:
+            return x, op, False
+        x, conv = self._sources[x]
+        self._weighted = [one for one in self._weighted if one is not conv]
+        return x, fold(conv, op), True
 
     def _asks_for_last(self) -> bool:
         return any(key == "last" for key, _ in self.composite)
@@ -221,12 +237,15 @@ class ModifiedBackprop(TorchFunctionMode):
         if func in ROUTES:
             if self.absorbed is not None:
                 args, kwargs = tree_map(self._as_leaf, (args, kwargs))
-            return func(*args, **kwargs)
-        changes = _name(func).endswith(("_", "__setitem__")) and not _reads(func)
+            result = func(*args, **kwargs)
+            if func is F.pad and (pad := zero_padding(*args, **kwargs)):
+                self._padded[result] = (args or [kwargs["input"]])[0], pad
+            return result
+        changes = name_of(func).endswith(("_", "__setitem__")) and not reads(func)
         result = None if changes and not self._lenient else func(*args, **kwargs)
         lost = changes or any(map(carries, tree_leaves(result)))
         if lost and not self._lenient:
-            raise ValueError(f"{_name(func)} has no rule{_where()}")
+            raise ValueError(f"{name_of(func)} has no rule{where()}")
         return result
 
     def _as_leaf(self, a):
@@ -265,38 +284,3 @@ def _takes_norm(op: Op, x: Tensor) -> bool:
 
 def _detached(a):
     return a.detach() if isinstance(a, Tensor) else a
-
-
-def _parameter_names(model: nn.Module | None) -> dict[int, str]:
-    """Return the name of the module of each weight, by the weight's id."""
-    if model is None:
-        return {}
-    return {id(p): name.rpartition(".")[0] for name, p in model.named_parameters()}
-
-
-def _located(reader, *args, **kwargs):
-    try:
-        return reader(*args, **kwargs)
-    except ValueError as error:
-        raise ValueError(f"{error}{_where()}") from None
-
-
-def _name(func) -> str:
-    if getattr(func, "__name__", "") == "__get__":  # an attribute, such as h.real
-        func = func.__self__
-    return getattr(func, "__name__", str(func))
-
-
-def _reads(func) -> bool:
-    return _name(func).startswith("__") and _name(func) != "__setitem__"
-
-
-def _where() -> str:
-    """Return the line of the model's code that made the call, as " (file, line)"."""
-    inside = tuple(
-        f"{Path(file).parent}{os.sep}" for file in (torch.__file__, __file__)
-    )
-    for frame in reversed(traceback.extract_stack()):
-        if not frame.filename.startswith(inside):
-            return f" ({frame.filename}, line {frame.lineno}: {frame.line})"
-    return ""

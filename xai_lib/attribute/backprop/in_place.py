@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from xai_lib.attribute.backprop.operations import READERS
+from xai_lib.attribute.backprop.tables import READERS
 
 _IN_PLACE = {
     torch.relu_: torch.relu, Tensor.relu_: torch.relu, F.relu_: torch.relu,

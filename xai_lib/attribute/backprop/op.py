@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -45,6 +45,10 @@ class Op:
         """Keep weight and bias out of every graph, whatever trains them."""
         self.weight = None if self.weight is None else self.weight.detach()
         self.bias = None if self.bias is None else self.bias.detach()
+
+    def behind(self, before: Callable[[Tensor], Tensor]) -> Op:
+        """Return this operation with another one before it."""
+        return replace(self, function=lambda x, w: self.function(before(x), w))
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.weight is None:
