@@ -369,7 +369,12 @@ def deep_stage(name: str, weights: str, method: str) -> dict:
                 cosines = torch.cat([alignment(R, image) for R in maps])
                 sizes = torch.cat([alignment(R, image, magnitude=True) for R in maps])
                 alike = analyse.abs_cosine(*torch.cat(maps).flatten(1))
-                values = (cosines.mean(), cosines.abs().mean(), sizes.mean(), alike)
+                values = (
+                    cosines.mean(),
+                    cosines.abs().mean(),
+                    sizes.abs().mean(),
+                    alike,
+                )
                 found.setdefault(f"{kind}|{depth}", []).append(values)
     return {key: np.array(v, dtype=float) for key, v in found.items()}
 
