@@ -171,7 +171,10 @@ def z_box(
 
 
 def w_square(op: Op, x: Tensor, R: Tensor) -> Tensor:
-    """w^2: R_i = sum_j w_ij^2 / sum_k w_kj^2 R_j  [montavon2017]_."""
+    """w^2: R_i = sum_j w_ij^2 / sum_k w_kj^2 R_j  [montavon2017]_.
+
+    zennit's default adds b_j^2 to the sum.
+    """
     terms = [(torch.ones_like(x), weight_of(op) ** 2)]
     return share(op, terms, R, None, 1e-12, "w square")
 
