@@ -63,32 +63,36 @@ def sent_signals(
 
 def back_all(chain: Chain, start: str, vectors: Tensor, layers: list[str]) -> Signals:
     """Send vectors (V, B, ...) back in one pass, or one by one where a rule cannot."""
+    for _ in range(2):
+        try:
+            return _together(chain, start, vectors, layers)
+        except RuntimeError:  # of vmap: the chain has remembered no forward values yet
+            chain.back(start, vectors[0], layers)
+    sent = [chain.back(start, vector, layers) for vector in vectors]
+    return {layer: torch.stack([one[layer] for one in sent]) for layer in layers}
+
+
+def _together(chain: Chain, start: str, vectors: Tensor, layers: list[str]) -> Signals:
     names = [layer for layer in layers if layer != start]
-    nodes, twice = [chain._nodes[name] for name in names], vectors
-    if chain.paired:
-        twice = torch.cat([vectors, vectors], dim=1)
-    try:
-        found = names and torch.autograd.grad(
-            chain._nodes[start],
-            nodes,
-            twice,
-            retain_graph=True,
-            allow_unused=True,
-            is_grads_batched=True,
+    nodes, origin = [chain._nodes[name] for name in names], chain._nodes[start]
+    twice = torch.cat([vectors, vectors], dim=1) if chain.paired else vectors
+
+    def back(vector: Tensor) -> list[Tensor]:
+        found = torch.autograd.grad(
+            origin, nodes, vector, retain_graph=True, allow_unused=True
         )
-    except RuntimeError:  # of vmap, on what draws or sorts
-        sent = [chain.back(start, vector, layers) for vector in vectors]
-        return {layer: torch.stack([one[layer] for one in sent]) for layer in layers}
-    pairs = list(zip(names, nodes, found, strict=True))
-    if start in layers:
-        pairs.append((start, chain._nodes[start], twice))
-    result = {}
-    for name, node, R in pairs:
-        R = node.new_zeros(len(vectors), *node.shape) if R is None else R
-        if chain.paired:
-            R = torch.stack([chain._relevance(one, node) for one in R])
-        result[name] = R.detach()
-    return result
+        pairs = zip(nodes, found, strict=True)
+        return [torch.zeros_like(n) if R is None else R for n, R in pairs]
+
+    found = torch.vmap(back, randomness="same")(twice) if names else []
+    pairs = [*zip(names, nodes, found, strict=True)]
+    pairs += [(start, origin, twice)] if start in layers else []
+    if not chain.paired:
+        return {name: R.detach() for name, _, R in pairs}
+    return {
+        name: torch.stack([chain._relevance(one, node) for one in R]).detach()
+        for name, node, R in pairs
+    }
 
 
 def is_input(layer: str | None) -> bool:
