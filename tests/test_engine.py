@@ -108,7 +108,8 @@ def test_every_net_runs_unchanged_and_adds_up(name, capsys):
         shares = [budget[k] / budget["logit"] for k in ("input", "bias", "stabiliser")]
         cells = " ".join(f"{share:12.3e}" for share in shares)
         rows.append(f"{name:20}{composite:26}{cells} {budget_error(budget):9.1e}")
-        assert budget_error(budget) < MARK, rows[-1]
+        rounding = 1e-13 * max(map(abs, shares))  # alpha 5 beta 4 may explode
+        assert budget_error(budget) < max(MARK, rounding), rows[-1]
     with capsys.disabled():
         head = (
             f"{'net':20}{'composite':26}{'input':>12} {'bias':>12} {'stabiliser':>12}"
