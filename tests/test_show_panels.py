@@ -91,3 +91,12 @@ def test_panels_refuse_nothing_and_no_columns():
         dot_panels({}, panels=["a"], **OPTIONS)
     with pytest.raises(ValueError, match="columns must be at least 1, got 0"):
         dot_panels(VALUES, panels=["a"], columns=0, **OPTIONS)
+
+
+def test_curve_panels_draw_the_dashes_of_every_family():
+    curves = {
+        "net": {"guided_backprop": ([0, 1], [0.2, 0.4]), "rise": ([0, 1], [1, 1])}
+    }
+    options = {"xlabel": "layers", "ylabel": "cosine", "ylim": (0, 1)}
+    lines = curve_panels(curves, **options).axes[0].lines
+    assert lines[0].get_linestyle() != "-" and lines[0].get_marker() == "o"

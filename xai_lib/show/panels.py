@@ -209,10 +209,8 @@ def curve_panels(
             x, y, *band = (as_array(row, f"{panel}, {name}", 1) for row in rows)
             colour = method_colour(name, names.index(name))
             style = {"color": colour, "label": printed[name], "markersize": 3.5}
-            line = axis.plot(
-                x, np.clip(y, *ylim), line_style(name), marker="o", **style
-            )
-            handles += line
+            style |= {"linestyle": line_style(name), "marker": "o"}
+            handles += axis.plot(x, np.clip(y, *ylim), **style)
             if band:
                 low, high = (np.clip(edge, *ylim) for edge in band)
                 axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
