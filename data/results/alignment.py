@@ -11,6 +11,7 @@ provenance in the lines that start with ``#``.
 """
 
 import argparse
+import gc
 import os
 import subprocess
 import time
@@ -79,6 +80,11 @@ def pictures(name: str, n: int | None = None):
     return x, found.x[:, :, 16:240, 16:240], found.names, found.y
 
 
+def batch(name: str) -> int:
+    """Return how many images go back together: the graph of large ones is large."""
+    return 8 if name in NETS else 2
+
+
 def predicted(model: nn.Module, x: Tensor) -> Tensor:
     """Return the class that the model gives each image."""
     with torch.no_grad():
@@ -111,7 +117,7 @@ def layers_stage(name: str, weights: str, method: str) -> dict:
     c, layers = predicted(load_model(name).model, x), inputs_of(model, x)
     product, edges = analyse.carries_input(method), analyse.gradient_magnitude(seen)
     parts = []
-    for rows in torch.arange(len(x)).split(8):
+    for rows in torch.arange(len(x)).split(batch(name)):
         sent = analyse.backward_signals(model, x[rows], c[rows], method, layers)
         per = [readings_of(method, *v, product) for v in sent.values()]
         own, other = edges[rows], edges.roll(1, 0)[rows]
@@ -211,7 +217,7 @@ def predictions_stage(name: str, weights: str, method: str) -> dict:
     top = torch.randn(len(x), len(classifier.classes), generator=g).abs()
 
     def map_of(net, images, top):
-        parts = torch.arange(len(x)).split(8)
+        parts = torch.arange(len(x)).split(batch(name))
         found = [
             analyse.backward_signals(net, images[r], top[r], method, ["input"])["input"]
             for r in parts
@@ -221,7 +227,7 @@ def predictions_stage(name: str, weights: str, method: str) -> dict:
     own = map_of(model, x, c)
     lower = analyse.redraw_weights(model, layers=lower_half(model), seed=5)
     layers, readings = inputs_of(model, x), []
-    for r in torch.arange(len(x)).split(8):
+    for r in torch.arange(len(x)).split(batch(name)):
         sent = analyse.backward_signals(lower, x[r], c[r], method, layers)
         part = [
             analyse.alignment_readings(*v, product)["signal"] for v in sent.values()
@@ -431,6 +437,7 @@ def run(models: list[str], stages: list[str]) -> None:
         start = time.process_time()
         with torch.no_grad():
             result = STAGES[stage](*job)
+        gc.collect()  # graphs refer to their rules and back
         seconds = time.process_time() - start
         save(shard, result | {"seconds": seconds, "commit": commit})
         print(f"{stage} {' '.join(job)} {seconds:.0f} s", flush=True)

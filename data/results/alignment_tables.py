@@ -127,7 +127,7 @@ def medians(points: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 
 def edge_rows(shards: Shards) -> Iterator[tuple]:
     """Yield P5-2's rank correlation per network, over methods and layers."""
-    for model, weights in sorted({key[:2] for key in shards}):
+    for model, weights in sorted({k[:2] for k in shards if k[1] == "trained"}):
         parts = {k[2]: a for k, a in shards.items() if k[:2] == (model, weights)}
         layers = list(next(iter(parts.values()))["layers"])
         all_points = {
