@@ -80,6 +80,14 @@ def pictures(name: str, n: int | None = None):
     return x, found.x[:, :, 16:240, 16:240], found.names, found.y
 
 
+def sent_back(*call) -> dict:
+    """Return `backward_signals`, and let the graph go: it refers to itself."""
+    found = analyse.backward_signals(*call)
+    if call[1].shape[-1] > 32:
+        gc.collect()
+    return found
+
+
 def batch(name: str) -> int:
     """Return how many images go back together: the graph of large ones is large."""
     return 8 if name in NETS else 2
@@ -118,7 +126,7 @@ def layers_stage(name: str, weights: str, method: str) -> dict:
     product, edges = analyse.carries_input(method), analyse.gradient_magnitude(seen)
     parts = []
     for rows in torch.arange(len(x)).split(batch(name)):
-        sent = analyse.backward_signals(model, x[rows], c[rows], method, layers)
+        sent = sent_back(model, x[rows], c[rows], method, layers)
         per = [readings_of(method, *v, product) for v in sent.values()]
         own, other = edges[rows], edges.roll(1, 0)[rows]
         for one, (R, _, _) in zip(per, sent.values(), strict=True):
@@ -219,8 +227,7 @@ def predictions_stage(name: str, weights: str, method: str) -> dict:
     def map_of(net, images, top):
         parts = torch.arange(len(x)).split(batch(name))
         found = [
-            analyse.backward_signals(net, images[r], top[r], method, ["input"])["input"]
-            for r in parts
+            sent_back(net, images[r], top[r], method, ["input"])["input"] for r in parts
         ]
         return torch.cat([R for R, _, _ in found])
 
@@ -228,7 +235,7 @@ def predictions_stage(name: str, weights: str, method: str) -> dict:
     lower = analyse.redraw_weights(model, layers=lower_half(model), seed=5)
     layers, readings = inputs_of(model, x), []
     for r in torch.arange(len(x)).split(batch(name)):
-        sent = analyse.backward_signals(lower, x[r], c[r], method, layers)
+        sent = sent_back(lower, x[r], c[r], method, layers)
         part = [
             analyse.alignment_readings(*v, product)["signal"] for v in sent.values()
         ]
