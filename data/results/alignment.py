@@ -189,6 +189,7 @@ def randomised_stage(name: str, weights: str, method: str) -> dict:
         other = evaluate.randomised(model, x, module, weights, seed=2)
         after = reduced(method, METHODS[method](other, x, c))
         scores.append(evaluate.similarity(before, after, percentile=top))
+        gc.collect()
     layers = list(depths.values())
     return {"similarity": torch.stack(scores, 1).numpy(), "layers": layers} | {
         "modules": list(depths),
