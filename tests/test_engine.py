@@ -1,6 +1,8 @@
 """The engine on networks as they are written: explained, or refused by name."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -33,6 +35,7 @@ from xai_lib.attribute.backprop import (
     relevance_budget,
     signals,
 )
+from xai_lib.attribute.backprop._run import frozen
 from xai_lib.attribute.backprop.relevance_rules import epsilon, z_plus
 from xai_lib.attribute.backprop.rules import gradient as gradient_rule
 
@@ -728,3 +731,15 @@ def test_box_without_bounds_on_rows_is_by_image():
     whole = deep_taylor(net, PICTURES, LABELS)
     alone = [deep_taylor(net, PICTURES[i : i + 1], LABELS[i : i + 1]) for i in (0, 1)]
     assert gap(torch.cat(alone), whole) < 1e-12
+
+
+@pytest.mark.parametrize("composite", ["zplus", "guided_backprop"])
+def test_a_pass_is_let_go_of(composite):
+    """An in-place ReLU's result must not keep its own graph alive."""
+    net, engine = Residual().eval(), ModifiedBackprop(COMPOSITES[composite])
+    with frozen(net), engine:
+        y = net(images().requires_grad_())
+    left = weakref.ref(engine)
+    del engine, y
+    gc.collect()
+    assert left() is None

@@ -113,12 +113,25 @@ class ModifiedBackprop(TorchFunctionMode):
         self._padded = WeakTensorKeyDictionary()  # output -> (its input, the padding)
         self._makers = WeakTensorKeyDictionary()  # as _sources, if traced
         self._changes = Changes()
+        self._depth = 0
+
+    def __enter__(self):
+        self._depth += 1
+        return super().__enter__()
 
     def __exit__(self, *error):
+        self._depth -= 1
+        if not self._depth:  # attention enters it once more
+            self._close()
+        return super().__exit__(*error)
+
+    def _close(self) -> None:
+        """Mark the last map; let go of all tensors, whose graph holds the engine."""
         for op in self._weighted:
             op.last = op is self._weighted[-1]
-        self._makers.clear()
-        return super().__exit__(*error)
+        for notes in (self._sources, self._padded, self._makers):
+            notes.clear()
+        self._changes = Changes()
 
     def _check(self, model: nn.Module | None) -> None:
         """Refuse keys that can match nothing, and a model that cannot be seen into."""
