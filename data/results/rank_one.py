@@ -14,6 +14,7 @@ model, ``chains``, the simulation with random matrices.
 """
 
 import argparse
+import gc
 import os
 import platform
 import subprocess
@@ -223,6 +224,8 @@ def csc_shard(model, x, numbers, composite, baseline, sent: dict, size: int) -> 
             for layer in below:
                 R = torch.stack([row[layer] for row in rows])
                 parts.setdefault(f"{start}|{layer}", []).append(gaps(R).cpu())
+        del chain
+        gc.collect()  # graphs that refer to themselves, large ones for photographs
     return {key: torch.cat(value, 1).numpy() for key, value in parts.items()}
 
 
