@@ -37,7 +37,8 @@ from xai_lib.evaluate import other_class, randomised, reduction_of, similarity
 
 HERE = Path(__file__).resolve().parent
 SHARDS = HERE.parents[1] / "_build" / "results" / "rank_one"
-VECTORS, SMOOTH, REPETITIONS, SINGULAR_VECTORS = 5, 50, 20, 64
+VECTORS, SMOOTH, REPETITIONS = 5, 50, 20
+SINGULAR_VECTORS = {"cifar10": 1024, "photos": 64}
 COUNTS = {"cifar10": (100, 50), "photos": (15, 15)}  # images for csc, for ssim
 PATTERN_IMAGES = {"cifar10": slice(5000, 5500), "photos": slice(30, 70)}
 BATCH = {"cifar10": 25, "photos": 1}
@@ -133,8 +134,8 @@ SETTINGS = {
     "smoothgrad": f"{SMOOTH} samples, noise 0.15 of the range",
     "ssim": "window 5, data range 1, percentiles 0.5 and 99.5 (RectGrad 0 and 100)",
     "random weights": "PyTorch's own, seed 0, one random network per model",
-    "singular": f"float32; {SINGULAR_VECTORS} random orthonormal vectors from the last "
-    "hidden layer and from the logits, all where there are no more units",
+    "singular": "float32; every unit, or 1024 random orthonormal vectors (photographs: "
+    "64) where there are more, at the last hidden layer and at the logits",
     "chains": f"{REPETITIONS} repetitions, 32 vectors",
 }
 
@@ -329,7 +330,7 @@ def run_singular(model_name: str, kind: str) -> None:
             done |= {"numbers": numbers}
             for start in (hidden, "output"):
                 ratios = singular_ratio(
-                    classifier.model, x, name, start, lowest, SINGULAR_VECTORS
+                    classifier.model, x, name, start, lowest, SINGULAR_VECTORS[kind]
                 )
                 done[f"{start}|{lowest}"] = ratios.numpy()
 
@@ -432,7 +433,7 @@ def tables() -> None:
             found[model] = places(model)
         place = found[model]
         layers = NETS[model]["layers"]
-        keep = {layers[-1], "input", NETS[model]["head"]}
+        keep = {layers[-1], NETS[model]["head"]}
         for key in arrays:
             if "|" not in key:
                 continue
@@ -445,7 +446,7 @@ def tables() -> None:
             chance = f"{1 - chance_csc(place[layer][1]):.4f}"
             per_layer.append((*here, passed, len(gap), *ends, chance))
             curve = name == "lrp_zplus" and start == layers[0]
-            if layer in keep or curve:
+            if layer in keep and start in (layers[0], "output") or curve:
                 per_image += [
                     (model, n, name, start, layer, f"{g:.3e}", f"{w:.3e}")
                     for n, g, w in zip(arrays["numbers"], gap, whole, strict=True)
