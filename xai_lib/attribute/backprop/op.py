@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -64,11 +65,13 @@ class Op:
     def linear(self, terms: list[tuple[Tensor, Tensor]], key: str):
         """Return z = sum of f(a, w) over the terms, and back: s -> [W^T s for each]."""
         weights = [w for _, w in terms]
+        dim = self._joins(terms)
 
         def total(*inputs):
-            return sum(
-                self.function(a, w) for a, w in zip(inputs, weights, strict=True)
-            )
+            if dim is not None:  # many channels at once cost less
+                return self.function(torch.cat(inputs, dim), torch.cat(weights, 1))
+            parts = zip(inputs, weights, strict=True)
+            return reduce(torch.add, (self.function(a, w) for a, w in parts))
 
         z, inputs = self._graph(key, total, [a for a, _ in terms])
 
@@ -77,6 +80,14 @@ class Op:
             return torch.autograd.grad(z, inputs, s, retain_graph=keep)
 
         return z.detach(), back
+
+    def _joins(self, terms: list[tuple[Tensor, Tensor]]) -> int | None:
+        """Return the dimension along which the inputs of terms make one, if any."""
+        x, w = terms[0]
+        dim = {"conv": 1, "linear": -1}.get(self.kind)
+        if len(terms) == 1 or dim is None or self.settings.get("transposed"):
+            return None
+        return dim if w.shape[1] == x.shape[dim] else None  # else in groups
 
     def absorb(self, **shares: Tensor) -> None:
         """Note what does not go back to the input, by name, if anybody asked."""

@@ -4,7 +4,8 @@ Each sends back R_i = sum over j of a share of R_j, in proportion to a_i w_ij, w
 and w are parts of the input and of the weights. A bias keeps a share of its own.
 """
 
-from functools import partial
+from collections.abc import Iterable
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ EPSILON = 1e-6
 
 def stabilise(z: Tensor, eps: float = EPSILON) -> Tensor:
     """Return z + eps sign(z), with sign(0) = 1."""
-    return z + torch.where(z >= 0, z.new_tensor(eps), z.new_tensor(-eps))
+    return z + torch.copysign(z.new_tensor(eps), z)
 
 
 def positive(a: Tensor) -> Tensor:
@@ -42,26 +43,54 @@ def weight_of(op: Op) -> Tensor:
 
 
 def share(
-    op: Op, terms: Terms, R: Tensor, bias: Tensor | None, eps: float, key: str = "z"
+    op: Op,
+    terms: Terms,
+    R: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    key: str = "z",
+    sign: int = 0,
 ) -> Tensor:
     """Return R_i = sum_t a_ti sum_j w_tij R_j / (sum_t sum_k w_tkj a_tk + b_j).
 
     terms : pairs (a, w) of inputs and weights
+    sign : of all denominators, if it is known
     """
+    return gathered(terms, sent(op, terms, R, bias, eps, key, sign))
+
+
+def sent(
+    op: Op,
+    terms: Terms,
+    R: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    key: str,
+    sign: int,
+    factor: float = 1.0,
+) -> tuple[Tensor, ...]:
+    """Return factor sum_j w_tij R_j / z_j for each term: `share` before its inputs."""
     z, back = op.linear(terms, key)
-    total = z if bias is None else z + bias
-    s = R / stabilise(total, eps)
+    b = z.new_zeros(()) if bias is None else bias
+    if sign:  # one pass over z, not three
+        s = R / torch.add((b + sign * eps) / factor, z, alpha=1 / factor)
+    else:
+        s = R / stabilise(z + b, eps)
     if op.absorbed is not None:
-        op.absorb(stabiliser=R - total * s)
-        op.absorb(bias=0 * s if bias is None else bias * s)
-    return sum(a * t for (a, _), t in zip(terms, back(s), strict=True))
+        op.absorb(stabiliser=factor * R - (z + b) * s, bias=b * s)
+    return back(s)
+
+
+def gathered(terms: Terms, signals: Iterable[Tensor]) -> Tensor:
+    """Return the sum over the terms of input times signal."""
+    return reduce(torch.add, (a * t for (a, _), t in zip(terms, signals, strict=True)))
 
 
 def part(op: Op, x: Tensor, w_plus: Tensor, w_minus: Tensor) -> Terms:
     """Return the terms x+ w+ and x- w-, without the second where no x is negative."""
-    terms = [(positive(x), w_plus), (negative(x), w_minus)]
-    signed = op.once("signed", lambda: bool((x < 0).any()))
-    return terms if signed and w_minus.any() else terms[:1]
+    if not op.once("signed", lambda: bool(x.amin() < 0)):
+        return [(x, w_plus)]
+    return [(positive(x), w_plus), (negative(x), w_minus)]
 
 
 def epsilon(eps: float = EPSILON) -> Rule:
@@ -112,13 +141,13 @@ def alpha_beta(alpha: float, beta: float, eps: float = EPSILON) -> Rule:
         b = op.bias
         b_plus, b_minus = (None, None) if b is None else (positive(b), negative(b))
         w_plus, w_minus = split_weight(op)
-        result = share(
-            op, part(op, x, w_plus, w_minus), alpha * R, b_plus, eps, "z plus"
-        )
-        if not beta:
-            return result
-        terms = part(op, x, w_minus, w_plus)
-        return result + share(op, terms, -beta * R, b_minus, eps, "z minus")
+        up = part(op, x, w_plus, w_minus)
+        signals = sent(op, up, R, b_plus, eps, "z plus", 1, alpha)
+        if beta:
+            down = [(a, w_plus if w is w_minus else w_minus) for a, w in up]
+            lowered = sent(op, down, R, b_minus, eps, "z minus", -1, -beta)
+            signals = map(torch.add, signals, lowered)
+        return gathered(up, signals)
 
     return rule
 
@@ -137,7 +166,7 @@ def z_plus(bias: bool = True, eps: float = EPSILON) -> Rule:
 
     def rule(op: Op, x: Tensor, R: Tensor) -> Tensor:
         b = positive(op.bias) if bias and op.bias is not None else None
-        return share(op, part(op, x, *split_weight(op)), R, b, eps, "z plus")
+        return share(op, part(op, x, *split_weight(op)), R, b, eps, "z plus", 1)
 
     return rule
 
@@ -176,13 +205,13 @@ def w_square(op: Op, x: Tensor, R: Tensor) -> Tensor:
     zennit's default adds b_j^2 to the sum.
     """
     terms = [(torch.ones_like(x), weight_of(op) ** 2)]
-    return share(op, terms, R, None, 1e-12, "w square")
+    return share(op, terms, R, None, 1e-12, "w square", 1)
 
 
 def flat(op: Op, x: Tensor, R: Tensor) -> Tensor:
     """Flat: every input of j gets the same share of R_j  [lapuschkin2019]_."""
     ones = torch.ones_like(weight_of(op))
-    return share(op, [(torch.ones_like(x), ones)], R, None, 1e-12, "flat")
+    return share(op, [(torch.ones_like(x), ones)], R, None, 1e-12, "flat", 1)
 
 
 def clip(rule: Rule, low: float = 0.0, high: float = 1000.0) -> Rule:
