@@ -65,7 +65,7 @@ def load_model(name: str) -> Classifier:
     Raises
     ------
     ValueError
-        If there is no such model, or weights of our own are damaged.
+        If there is no such model, or weights of our own are damaged or not there.
     AssetError
         If its weights cannot be had from anywhere.
 
@@ -87,6 +87,11 @@ def load_model(name: str) -> Classifier:
         model = cifar_zoo.fresh_net(name, 0)
         model.load_state_dict(read_weights(DATA / "models", card))
         return _cifar(name, model, _cifar_card(card))
+    if name in cifar_zoo.NETS:
+        raise ValueError(
+            f"{name} has no stored weights: python data/models/train.py {name} makes "
+            "them, fresh_model gives random ones"
+        )
     asset = find_model(name)
     transform = _transform(asset)
     model = _fill(asset, obtain(asset), transform.crop)
