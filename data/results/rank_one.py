@@ -493,7 +493,7 @@ def write_others(head: str) -> None:
         (law, step, len(arrays["cosines"]), *(f"{v:.3e}" for v in ends))
         for _, law, arrays in read("chains")
         for step, ends in enumerate(
-            np.quantile(1 - arrays["cosines"], [0.25, 0.5, 0.75], axis=0).T
+            np.nanquantile(1 - arrays["cosines"], [0.25, 0.5, 0.75], axis=0).T
         )
     ]
     columns = "law,factors,n,gap_1,gap,gap_3"
