@@ -130,7 +130,7 @@ def dot_panels(
     printed = printed_names(labels, names)
     axes[0].set_yticks(range(len(names)), [printed[name] for name in names])
     for axis in axes:
-        axis.tick_params(axis="y", labelsize=9.5)
+        axis.tick_params(axis="both", labelsize=9.5)
     figure.supxlabel(xlabel, fontsize=11)
     _legend(figure, handles, 3)
     return figure
