@@ -743,3 +743,16 @@ def test_a_pass_is_let_go_of(composite):
     del engine, y
     gc.collect()
     assert left() is None
+
+
+@pytest.mark.parametrize("composite", [*MAIN, "gradient", "guided_backprop"])
+def test_vectors_sent_together_are_vectors_sent_one_by_one(composite):
+    net, x = small_cnn().double(), images(dtype=torch.float64)
+    chain = Chain(net, x, composite, ["5"])
+    vectors = torch.randn(3, 2, 12, 8, 8, dtype=torch.float64)
+
+    def send(vector):
+        return chain.back("5", vector, ["input"])["input"]
+
+    alone = torch.stack([send(vector) for vector in vectors])
+    assert gap(torch.vmap(send)(vectors), alone) < 1e-12

@@ -209,7 +209,7 @@ class ModifiedBackprop(TorchFunctionMode):
         if op.kind in WEIGHTED:
             self._weighted.append(op)
         self.seen[op.kind] += 1
-        if rule is gradient and not (op.kind in WEIGHTED and self._asks_for_last()):
+        if rule is gradient and not self._rules(op):
             return func(*args, **kwargs)
         op.absorbed, op.pairs = self.absorbed, self.pairs
         if self.trace and op.kind in ELEMENTWISE:
@@ -242,8 +242,12 @@ class ModifiedBackprop(TorchFunctionMode):
         self._weighted = [one for one in self._weighted if one is not conv]
         return x, fold(conv, op), True
 
-    def _asks_for_last(self) -> bool:
-        return any(key == "last" for key, _ in self.composite)
+    def _rules(self, op: Op) -> bool:
+        """Return whether a gradient is a rule: it may change, or be asked for often."""
+        if op.kind == "max_pool":
+            return self.keep
+        last = any(key == "last" for key, _ in self.composite)
+        return op.kind in WEIGHTED and last
 
     def _route(self, func, args, kwargs):
         """Call what only moves values, or what no rule is known for."""

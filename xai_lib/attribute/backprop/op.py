@@ -12,6 +12,23 @@ from torch import Tensor
 Rule = Callable[["Op", Tensor, Tensor], Tensor]
 
 
+class _OneByOne(torch.autograd.Function):
+    """v -> back(v), which vmap runs for each v: its own rule for pools is slow."""
+
+    @staticmethod
+    def forward(v: Tensor, back) -> Tensor:
+        return back(v)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def vmap(info, in_dims, v: Tensor, back):
+        rows = [back(one) for one in v.movedim(in_dims[0], 0)]
+        return torch.cat(rows).unflatten(0, (len(rows), -1)), 0
+
+
 @dataclass(eq=False)
 class Op:
     """An operation with everything fixed but the input that relevance goes back to.
@@ -60,7 +77,12 @@ class Op:
     def vjp(self, x: Tensor, v: Tensor) -> Tensor:
         """Return v^T J, the plain backward pass at x."""
         z, (x,) = self._graph("plain", self, [x])
-        return torch.autograd.grad(z, x, v, retain_graph=self._kept is not None)[0]
+
+        def back(v: Tensor) -> Tensor:
+            keep = self._kept is not None
+            return torch.autograd.grad(z, x, v, retain_graph=keep)[0]
+
+        return _OneByOne.apply(v, back) if self.kind == "max_pool" else back(v)
 
     def linear(self, terms: list[tuple[Tensor, Tensor]], key: str):
         """Return z = sum of f(a, w) over the terms, and back: s -> [W^T s for each]."""

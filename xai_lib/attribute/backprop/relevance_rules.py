@@ -72,10 +72,13 @@ def sent(
     """Return factor sum_j w_tij R_j / z_j for each term: `share` before its inputs."""
     z, back = op.linear(terms, key)
     b = z.new_zeros(()) if bias is None else bias
-    if sign:  # one pass over z, not three
-        s = R / torch.add((b + sign * eps) / factor, z, alpha=1 / factor)
-    else:
-        s = R / stabilise(z + b, eps)
+
+    def denominator() -> Tensor:
+        if sign:  # one pass over z, not three
+            return torch.add((b + sign * eps) / factor, z, alpha=1 / factor)
+        return stabilise(z + b, eps)
+
+    s = R / op.once(f"{key}, stabilised", denominator)
     if op.absorbed is not None:
         op.absorb(stabiliser=factor * R - (z + b) * s, bias=b * s)
     return back(s)
