@@ -5,7 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from nets import images, settled
 from torch import nn
+
+from xai_lib.assets.nets import build
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,20 @@ def test_values_agree_with_captum_where_definitions_do(rows):
     gaps = {row.case.name.split(",")[0]: row.difference for row in rows}
     assert gaps.pop("rise") is None and gaps.pop("smoothgrad") is None
     assert max(gaps.values()) < 1e-5, gaps
+
+
+@pytest.mark.slow
+def test_relevance_rows_agree_with_zennit():
+    pytest.importorskip("zennit")
+    relevance = importlib.import_module("relevance")
+    torch.manual_seed(0)
+    net = settled(build("resnet18"), 32).requires_grad_(False)
+    x, target = images(height=32, width=32), torch.tensor([1, 3])
+    for case in relevance.relevance_cases(net, x, target):
+        assert case.gap() < 1e-10 and case.ours().shape == case.peer().shape
+    case = relevance.csc_case(net, x)
+    case.raw()
+    assert set(case.ours()) == set(relevance.STARTS)
 
 
 def test_a_wrong_value_is_seen(bench, cases):

@@ -1,4 +1,4 @@
-"""Ratios of running times: our methods, the raw passes they need, and captum's.
+"""Ratios of running times: our methods, the raw passes they need, and their peers'.
 
     python tests/benchmarks/bench.py [--write table.md]
 
@@ -12,10 +12,12 @@ import statistics
 import time
 import warnings
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from cases import FULL, Case, all_cases, captum
+from relevance import csc_case, relevance_cases, zennit
 from table import table
 from torch import Tensor
 
@@ -55,8 +57,8 @@ def measure(case: Case, budget: float = 15.0, least: int = 2, most: int = 15) ->
     def ratio(name: str) -> float:
         return statistics.median(turn[name] / turn["raw"] for turn in turns)
 
-    difference = None
-    if case.peer and case.comparable:
+    difference = case.gap() if case.peer and case.gap else None
+    if case.peer and case.comparable and difference is None:
         wanted = results["peer"].detach()
         gap = (case.factor * results["ours"] - wanted).abs().max()
         difference = (gap / wanted.abs().max()).item()
@@ -68,16 +70,16 @@ def measure(case: Case, budget: float = 15.0, least: int = 2, most: int = 15) ->
 def describe(model_name: str, x: Tensor) -> str:
     """Return what was measured, on what, in one paragraph."""
     versions = f"torch {torch.__version__}"
-    if captum:
-        from importlib.metadata import version
-
-        versions += f", captum {version('captum')}"
+    for peer, found in (("captum", captum), ("zennit", zennit)):
+        versions += f", {peer} {version(peer)}" if found else ""
     shape = " x ".join(map(str, x.shape))
     threads = torch.get_num_threads()
     return (
         f"{model_name}, {shape}, float32, {threads} threads, {versions}. A pass is a "
-        "forward and backward pass to the input for the first five methods, a forward "
-        "pass for the last two. Differences are shares of captum's largest value."
+        "forward and backward pass to the input, for rise and occlusion a forward "
+        "pass, for csc the same signals from repeated images. The peer is captum, for "
+        "lrp zennit on the network with its BatchNorms folded. Differences are shares "
+        "of the peer's largest value, for lrp in float64."
     )
 
 
@@ -94,7 +96,12 @@ def main(arguments: list[str] | None = None) -> None:
         target = net.model(x).argmax(1)
     warnings.filterwarnings("ignore", module="captum")
     rows = []
-    for case in all_cases(net.model, x, target, "layer4", FULL):
+    cases = [
+        *all_cases(net.model, x, target, "layer4", FULL),
+        *relevance_cases(net.model, x, target),
+        csc_case(net.model, x[:2]),
+    ]
+    for case in cases:
         print(f"... {case.name}", flush=True)
         rows.append(measure(case))
     text = f"{describe('resnet18', x)}\n\n{table(rows)}\n"

@@ -29,6 +29,7 @@ class Case:
     mark: float | None = None  # ours / raw, at most
     factor: float = 1.0  # captum's map is ours times this
     comparable: bool = True  # do the definitions agree
+    gap: Callable[[], float] | None = None  # the difference, if not of these results
 
 
 def backward_passes(model: nn.Module, x: Tensor, target: Tensor, n: int) -> None:

@@ -10,8 +10,8 @@ HEADER = [
     "mark",
     "met",
     "ours, in passes",
-    "captum, in passes",
-    "captum / ours",
+    "peer, in passes",
+    "peer / ours",
     "largest difference",
     f"below {EXACT:g}",
 ]
