@@ -48,8 +48,8 @@ RECIPES = {
         "decay": 5e-4,
     },
     "cifar_vgg11": {
-        "epochs": 12,
-        "small": 5,
+        "epochs": 24,
+        "small": 10,
         "optimiser": "adam",
         "lr": 1e-3,
         "decay": 0.0,
