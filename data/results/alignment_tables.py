@@ -7,7 +7,6 @@ Rank correlations and their intervals over images are computed here, from the sh
 the other tables hold one row per image or per draw.
 """
 
-import os
 import platform
 import sys
 import time
@@ -16,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from alignment import HERE, SETTINGS, SHARDS
+from alignment import SETTINGS, SHARDS
+from tables import write_table
 
 import xai_lib
 from xai_lib.analyse import alignment_law
@@ -224,16 +224,6 @@ def provenance(stages: list[Shards], files: list[Path]) -> str:
         **SETTINGS,
     }
     return "".join(f"# {key}: {value}\n" for key, value in lines.items())
-
-
-def write_table(name: str, head: str, columns: str, rows) -> None:
-    """Write one CSV file, whole or not at all."""
-    lines = [",".join(map(str, row)) + "\n" for row in rows]
-    text = head + columns + "\n" + "".join(lines)
-    part = HERE / f".{name}.part"
-    part.write_text(text)
-    os.replace(part, HERE / name)
-    print(f"{name}: {len(lines)} rows, {len(text) // 1024} kB")
 
 
 CHANGES = "random_top adversarial noise fooled lower_random lower_random_input".split()

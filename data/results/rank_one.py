@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tables import write_table
 from torch import Tensor, nn
 
 import xai_lib
@@ -520,18 +521,6 @@ def provenance() -> str:
         **SETTINGS,
     }
     return "".join(f"# {key}: {value}\n" for key, value in lines.items())
-
-
-def write_table(name: str, head: str, columns: str, rows: list[tuple]) -> None:
-    """Write one CSV file, whole or not at all."""
-    text = head + columns + "\n"
-    for row in rows:
-        cells = (f'"{v}"' if "," in str(v) else str(v) for v in row)
-        text += ",".join(cells) + "\n"
-    part = HERE / f".{name}.part"
-    part.write_text(text)
-    os.replace(part, HERE / name)
-    print(f"{name}: {len(rows)} rows, {len(text) // 1024} kB")
 
 
 RUNS = {

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tables import write_table
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
@@ -240,23 +241,6 @@ def provenance(shards: list[Path], seconds: float, commits: set[str]) -> str:
         **SETTINGS,
     }
     return "".join(f"# {key}: {value}\n" for key, value in lines.items())
-
-
-def write_table(name: str, head: str, columns: str, rows: list[tuple]) -> None:
-    """Write one CSV file, whole or not at all."""
-    text = (
-        head
-        + columns
-        + "\n"
-        + "".join(
-            ",".join(f'"{v}"' if "," in str(v) else str(v) for v in row) + "\n"
-            for row in rows
-        )
-    )
-    part = HERE / f".{name}.part"
-    part.write_text(text)
-    os.replace(part, HERE / name)
-    print(f"{name}: {len(rows)} rows, {len(text) // 1024} kB")
 
 
 def tables() -> None:

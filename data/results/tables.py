@@ -1,0 +1,71 @@
+"""Write the recorded tables of this folder, and keep what a new run did not redo."""
+
+import csv
+import os
+import re
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+KEYS = {"model", "weights", "how", "method", "quantity", "law", "width", "kind"}
+KEYS |= {"weighting", "matrix"}
+
+
+def write_table(name: str, head: str, columns: str, rows) -> None:
+    """Write one CSV file, whole or not at all.
+
+    Rows of the present file stay if their key (network, weights, method: the columns
+    of `KEYS`) is in none of the new rows: shards live in ``_build`` and go with the
+    machine, so a later run adds to a table. Commits and dates of the head are joined.
+
+    Parameters
+    ----------
+    head : str
+        Provenance, lines of ``# key: value``.
+    rows : iterable of tuple
+        Cells in the order of `columns`.
+    """
+    path, fields = HERE / name, columns.split(",")
+    at = [i for i, field in enumerate(fields) if field in KEYS]
+    rows = [[str(cell) for cell in row] for row in rows]
+    made = {tuple(row[i] for i in at) for row in rows}
+    before, old = read_table(path, fields)
+    kept = [row for row in old if tuple(row[i] for i in at) not in made]
+    if kept:
+        head = join_heads(before, head, len(kept), len(rows))
+    place = {tuple(row[i] for i in at): n for n, row in reversed([*enumerate(old)])}
+    rows = sorted(
+        kept + rows, key=lambda row: place.get(tuple(row[i] for i in at), len(old))
+    )
+    part = path.with_name(f".{name}.part")
+    with open(part, "w", newline="") as file:
+        file.write(head)
+        csv.writer(file, lineterminator="\n").writerows([fields, *rows])
+    os.replace(part, path)
+    size = path.stat().st_size // 1024
+    print(f"{name}: {len(rows)} rows, {len(kept)} of them kept, {size} kB")
+
+
+def read_table(path: Path, fields: list[str]) -> tuple[str, list[list[str]]]:
+    """Return the head and the rows of a table; nothing if its columns are others."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    head = "".join(line for line in lines if line.startswith("#"))
+    found = [*csv.reader(line for line in lines if not line.startswith("#"))]
+    if not found or found[0] != fields:
+        return "", []
+    return head, found[1:]
+
+
+def join_heads(before: str, head: str, kept: int, new: int) -> str:
+    """Return the new head, with the commits, dates and versions of the old one."""
+    for key, gap in (("commit", " and "), ("date", " and "), ("versions", "; ")):
+        found = [re.search(f"# {key}: (.*)\n", text) for text in (before, head)]
+        parts = [part for hit in found if hit for part in hit[1].split(gap)]
+        joined = gap.join(dict.fromkeys(parts))
+        head = re.sub(
+            f"# {key}: .*\n", lambda _, j=joined, k=key: f"# {k}: {j}\n", head
+        )
+    took = re.search("# seconds: ([0-9]+)", before)
+    note = f"# runs: {new} rows of the last run, {kept} of earlier ones"
+    if took:
+        note += f", which took {took[1]} s"
+    return head + note + "\n"
