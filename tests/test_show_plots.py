@@ -7,7 +7,7 @@ import torch
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from xai_lib.attribute import METHODS
+from xai_lib.attribute import METHODS, NEED_PATTERNS
 from xai_lib.show import (
     ABSOLUTE,
     SIGNED,
@@ -81,6 +81,11 @@ def test_methods_bring_label_and_colour():
     name = next(iter(METHODS))
     assert method_label(name) == METHODS[name].label
     assert method_colour(name) == METHODS[name].colour
+    for other, method in NEED_PATTERNS.items():
+        assert method_label(other) == method.label
+        assert method_colour(other) == method.colour
+    every = [m.colour for m in (METHODS | NEED_PATTERNS).values()]
+    assert len(set(every)) == len(every)
     assert method_label("my own") == "my own"
     assert method_colour("my own", 0) != method_colour("my own", 1)
     figure = curve_plot(K, {name: K}, xlabel="x", ylabel="y")

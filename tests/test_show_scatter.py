@@ -51,3 +51,12 @@ def test_points_of_another_kind_are_refused():
         scatter_panels({}, **OPTIONS)
     with pytest.raises((ValueError, TypeError)):
         scatter_panels({"one": {"gradient": ("x", 1)}}, **OPTIONS)
+
+
+def test_outer_labels_stand_at_the_middle_of_the_panels_below_the_legend():
+    names = [f"a method with a long name {i}" for i in range(12)]
+    figure = scatter_panels({"net": {n: (0.5, 0.5) for n in names}}, **OPTIONS)
+    figure.canvas.draw()
+    box = figure.axes[0].get_position()
+    assert abs(figure._supylabel.get_position()[1] - (box.y0 + box.y1) / 2) < 0.02
+    assert abs(figure._supxlabel.get_position()[0] - (box.x0 + box.x1) / 2) < 0.02

@@ -1,8 +1,9 @@
-"""The printed source is the library's, without the docstring."""
+"""The printed source is the library's, without a long docstring."""
 
 import pytest
 
 from xai_lib.analyse import low_pass
+from xai_lib.attribute.backprop.rules import deconv
 from xai_lib.show import source
 
 
@@ -18,6 +19,10 @@ def test_source_keeps_everything_but_the_docstring():
     namespace = {}
     exec("\n".join(source(undocumented).data.splitlines()[1:-1]), namespace)
     assert namespace["undocumented"](5, 3) == 2
+
+
+def test_source_keeps_a_docstring_without_a_list_of_parameters():
+    assert "R_in = max(R, 0)" in source(deconv).data
 
 
 def test_source_of_no_python_function():

@@ -26,10 +26,11 @@ from xai_lib.attribute.masks import rise, rise_masks
 from xai_lib.attribute.noisy import smoothgrad, squaregrad, vargrad
 from xai_lib.attribute.occlude import occlusion
 from xai_lib.attribute.reduce import channel_max_abs, channel_sum, percentile_scale
-from xai_lib.attribute.registry import METHODS, Method, find_method
+from xai_lib.attribute.registry import METHODS, NEED_PATTERNS, Method, find_method
 
 __all__ = [
     "METHODS",
+    "NEED_PATTERNS",
     "Method",
     "channel_max_abs",
     "channel_sum",

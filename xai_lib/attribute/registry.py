@@ -12,6 +12,8 @@ from xai_lib.attribute.backprop import (
     excitation_backprop,
     guided_backprop,
     lrp,
+    pattern_attribution,
+    pattern_net,
     rectgrad,
 )
 from xai_lib.attribute.cam import grad_cam
@@ -110,11 +112,22 @@ _TABLE = [
 ]
 
 METHODS: dict[str, Method] = {method.name: method for method in _TABLE}
-"""Every method of the library by name.
+"""Every method of the library by name, but for `NEED_PATTERNS`."""
 
-PatternNet and PatternAttribution are not in it: they need patterns, which
-`estimate_patterns` takes from data.
-"""
+NEED_PATTERNS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("pattern_net", "PatternNet", pattern_net, "modified", "#d9b800"),
+        Method(
+            "pattern_attribution",
+            "PatternAttribution",
+            pattern_attribution,
+            "modified",
+            "#5c4b00",
+        ),
+    )
+}
+"""Methods that also want ``patterns=``, which `estimate_patterns` takes from data."""
 
 
 def find_method(method: str | Callable[..., Tensor]) -> Callable[..., Tensor]:

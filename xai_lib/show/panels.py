@@ -61,6 +61,18 @@ def _legend(figure, handles, columns: int) -> None:
         figure.legend(handles=unique.values(), loc="outside upper center", **options)
 
 
+def _outer_labels(figure, axes, xlabel: str, ylabel: str = "") -> None:
+    """Label the axes once for all panels, at their middle: the legend is above them."""
+    figure.supxlabel(xlabel, fontsize=11)
+    figure.supylabel(ylabel, fontsize=11)
+    figure.draw_without_rendering()
+    boxes = [axis.get_position() for axis in axes]
+    middle = min(b.y0 for b in boxes) + max(b.y1 for b in boxes)
+    figure.supylabel(ylabel, fontsize=11, y=middle / 2)
+    middle = min(b.x0 for b in boxes) + max(b.x1 for b in boxes)
+    figure.supxlabel(xlabel, fontsize=11, x=middle / 2)
+
+
 @house_style
 def dot_panels(
     values,
@@ -131,8 +143,8 @@ def dot_panels(
     axes[0].set_yticks(range(len(names)), [printed[name] for name in names])
     for axis in axes:
         axis.tick_params(axis="both", labelsize=9.5)
-    figure.supxlabel(xlabel, fontsize=11)
     _legend(figure, handles, 3)
+    _outer_labels(figure, axes, xlabel)
     return figure
 
 
@@ -214,7 +226,6 @@ def curve_panels(
             if band:
                 low, high = (np.clip(edge, *ylim) for edge in band)
                 axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-    figure.supxlabel(xlabel, fontsize=11)
-    figure.supylabel(ylabel, fontsize=11)
     _legend(figure, handles + grey, 4)
+    _outer_labels(figure, axes, xlabel, ylabel)
     return figure

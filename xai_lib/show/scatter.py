@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from xai_lib.show._axes import printed_names
 from xai_lib.show._data import as_array, as_named
-from xai_lib.show.panels import _blank_panels, _legend, _references
+from xai_lib.show.panels import _blank_panels, _legend, _outer_labels, _references
 from xai_lib.show.style import house_style, method_colour
 
 
@@ -76,9 +76,8 @@ def scatter_panels(
             x, y = np.clip(x, *xlim), np.clip(y, *ylim)
             style |= {"label": printed[name], "linestyle": "none", "clip_on": False}
             handles += axis.plot(x, y, **style)
-    figure.supxlabel(xlabel, fontsize=11)
-    figure.supylabel(ylabel, fontsize=11)
     _legend(figure, handles + grey, 4)
+    _outer_labels(figure, axes, xlabel, ylabel)
     return figure
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def source(function: Callable) -> Markdown:
-    """Show a function's source without its docstring.
+    """Show a function's source, without its docstring if that has a list of parameters.
 
     Parameters
     ----------
@@ -37,6 +37,6 @@ def source(function: Callable) -> Markdown:
         got = type(function).__name__
         raise TypeError(f"function must be written in Python, got a {got}") from None
     lines, body = text.splitlines(), ast.parse(text).body[0].body
-    if ast.get_docstring(ast.parse(text).body[0]) is not None:
+    if "\nParameters\n" in (ast.get_docstring(ast.parse(text).body[0]) or ""):
         del lines[body[0].lineno - 1 : body[0].end_lineno]
     return Markdown("\n".join(["```python", *lines, "```"]))

@@ -143,9 +143,9 @@ def signed_norm(limit: float = 1.0) -> Normalize:
 
 
 def _method(name: str):
-    from xai_lib.attribute import METHODS
+    from xai_lib.attribute import METHODS, NEED_PATTERNS
 
-    return METHODS.get(name)
+    return METHODS.get(name) or NEED_PATTERNS.get(name)
 
 
 def method_label(name: str) -> str:
@@ -160,7 +160,7 @@ def method_colour(name: str, index: int = 0) -> str:
     Parameters
     ----------
     name : str
-        A name in ``xai_lib.attribute.METHODS``, or any other.
+        In ``METHODS`` or ``NEED_PATTERNS`` of ``xai_lib.attribute``, or any other.
     index : int
         Which colour of the colour-blind-safe palette a name outside the table gets.
     """
