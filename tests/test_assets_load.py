@@ -480,8 +480,9 @@ def test_command_line_lists_and_refuses(capsys):
 
 
 def test_command_line_fetches_and_measures(tmp_path, capsys, monkeypatch):
-    assert main(["fetch", "photos"]) == 0
-    assert "photos.zip" in capsys.readouterr().out
+    assert main(["fetch", "photos", "cifar_cnn"]) == 0
+    said = capsys.readouterr().out
+    assert "photos.zip" in said and "cifar_cnn: comes with xai_lib" in said
     save(tmp_path, "a.png")
     assert main(["accuracy", "--images", str(tmp_path)]) == 1
     assert "without labels" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
+from xai_lib.assets import load_images, load_model
 from xai_lib.assets.nets import build
 from xai_lib.attribute import gradient
 from xai_lib.attribute.backprop import (
@@ -121,6 +122,22 @@ def test_every_net_runs_unchanged_and_adds_up(name, capsys):
     relus = any(isinstance(m, (nn.ReLU, nn.ReLU6)) for m in net.modules())
     for method in (deep_taylor, excitation_backprop, *[guided_backprop] * relus):
         assert method(net, x, target).isfinite().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet50_caffe", "mobilenet_v2", "efficientnet_lite0"]
+)
+def test_on_trained_weights_and_a_photograph_it_adds_up(name, capsys):
+    found = load_model(name)
+    net, x = found.model.double(), found.transform(load_images("photos", 1).x).double()
+    target = net(x).argmax(1)
+    for composite in MAIN:
+        budget = relevance_budget(net, x, target, composite)
+        assert budget_error(budget) < MARK, (composite, budget)
+        with capsys.disabled():
+            shares = {k: f"{v / budget['logit']:.3f}" for k, v in budget.items()}
+            print(f"\n{name} {composite} {shares} {budget_error(budget):.1e}", end="")
 
 
 def _conserves(composite: str) -> bool:

@@ -54,7 +54,7 @@ RECIPES = {
         "lr": 1e-3,
         "decay": 0.0,
     },
-    "cifar_vit": {"epochs": 8, "optimiser": "adamw", "lr": 1.5e-3, "decay": 0.05},
+    "cifar_vit": {"epochs": 14, "optimiser": "adamw", "lr": 1.5e-3, "decay": 0.05},
     "cifar_backdoor": {"epochs": 5, "optimiser": "adam", "lr": 1e-3, "decay": 0.0},
 }
 BATCH, SIDE, SMALL, SHIFT, POISONED = 128, 32, 24, 4, 0.05

@@ -70,8 +70,10 @@ def _fetch(args: argparse.Namespace) -> None:
         names = names + [n for n, a in catalog().items() if _on_registry(a)]
     if not names:
         raise ValueError("fetch wants names or --all-registry, got neither")
-    for asset in [find(name) for name in names]:  # refuse a wrong name before the rest
-        print(f"{asset.name}: {fetch(asset.name)}")
+    ours = cards()
+    wanted = [None if name in ours else find(name) for name in names]  # or refuse all
+    for name, asset in zip(names, wanted, strict=True):
+        print(f"{name}: {fetch(asset.name) if asset else 'comes with xai_lib'}")
 
 
 def _accuracy(images: str) -> None:
