@@ -41,6 +41,7 @@ SHARDS = HERE.parents[1] / "_build" / "results" / "rank_one"
 VECTORS, SMOOTH, REPETITIONS = 5, 50, 20
 SINGULAR_VECTORS = {"cifar10": 1024, "photos": 64}
 COUNTS = {"cifar10": (100, 50), "photos": (15, 15)}  # images for csc, for ssim
+FEWER = {"resnet50_caffe": (8, 8)}
 PATTERN_IMAGES = {"cifar10": slice(5000, 5500), "photos": slice(30, 70)}
 BATCH = {"cifar10": 25, "photos": 1}
 SSIM_BATCH = {"cifar10": 50, "photos": 3}
@@ -106,7 +107,7 @@ NETS = {
         + ["layer2.0", "layer1.2", "layer1.0", "relu"],
         "head": "avgpool",
         "stages": ["fc", "layer4", "layer2", "input"],
-        "starts": ["layer3.0", "layer2.0", "layer1.2"],
+        "starts": ["layer3.0", "layer1.2"],
         "joins": True,
     },
 }
@@ -127,7 +128,7 @@ SETTINGS = {
     "the median over positions and pairs; whole = 1 minus the median over pairs of the "
     "cosine of whole signals",
     "images": f"correctly classified, the first {COUNTS['cifar10']} test images of "
-    f"CIFAR-10 and {COUNTS['photos']} photographs (csc, ssim)",
+    f"CIFAR-10 and {COUNTS['photos']} photographs (csc, ssim); {FEWER}",
     "deeplift": "baseline zero in the network's input space",
     "deep_taylor": "box of each image and channel",
     "patterns": "estimated on 500 other test images, or 40 photographs; of random "
@@ -248,7 +249,8 @@ def sent_from(name: str, net: dict) -> dict[str, list[str]]:
 def run_csc(model_name: str, kind: str) -> None:
     """Write CSC shards: every method and variant of one network."""
     classifier, net = load_model(model_name), NETS[model_name]
-    x, _, numbers = correct_images(kind, classifier, COUNTS[kind][0])
+    count, _ = FEWER.get(model_name, COUNTS[kind])
+    x, _, numbers = correct_images(kind, classifier, count)
     model, x = classifier.model.double(), x.double()
     jobs = {name: None for name in SIXTEEN + PATTERNS if available(name)}
     jobs |= variants(net.get("joins", False))
@@ -288,7 +290,8 @@ def run_ssim(model_name: str, kind: str) -> None:
     """Write SSIM shards: another class, another image, random weights."""
     classifier, net = load_model(model_name), NETS[model_name]
     model, size = classifier.model, SSIM_BATCH[kind]
-    x, y, numbers = correct_images(kind, classifier, COUNTS[kind][1])
+    _, count = FEWER.get(model_name, COUNTS[kind])
+    x, y, numbers = correct_images(kind, classifier, count)
     other = other_class(len(classifier.classes), y, seed=0)
     sample = partial(pattern_sample, kind, classifier, torch.float32)
     copies = {
