@@ -34,8 +34,8 @@ from xai_lib.assets.store import write_whole  # noqa: E402
 RECIPES = {
     "cifar_cnn": {"epochs": 7, "optimiser": "adam", "lr": 1e-3, "decay": 0.0},
     "cifar_resnet": {
-        "epochs": 6,
-        "small": 3,
+        "epochs": 10,
+        "small": 5,
         "optimiser": "sgd",
         "lr": 0.1,
         "decay": 5e-4,
