@@ -59,7 +59,7 @@ def test_values_agree_with_captum_where_definitions_do(rows):
 
 
 @pytest.mark.slow
-def test_relevance_rows_agree_with_zennit():
+def test_relevance_rows_agree_with_zennit(bench):
     pytest.importorskip("zennit")
     relevance = importlib.import_module("relevance")
     torch.manual_seed(0)
