@@ -42,7 +42,6 @@ SHARDS = HERE.parents[1] / "_build" / "results" / "rank_one"
 VECTORS, SMOOTH, REPETITIONS = 5, 50, 20
 SINGULAR_VECTORS = {"cifar10": 1024, "photos": 64}
 COUNTS = {"cifar10": (100, 50), "photos": (15, 15)}  # images for csc, for ssim
-FEWER = {"resnet50_caffe": (8, 8)}
 PATTERN_IMAGES = {"cifar10": slice(5000, 5500), "photos": slice(30, 70)}
 BATCH = {"cifar10": 25, "photos": 1}
 SSIM_BATCH = {"cifar10": 50, "photos": 3}
@@ -110,11 +109,14 @@ NETS = {
         "stages": ["fc", "layer4", "layer2", "input"],
         "starts": ["layer3.0", "layer1.2"],
         "joins": True,
+        "images": (8, 8),
+        "ssim of patterns": False,  # hours here; the paper has none on ResNet-50
     },
 }
 """Layers from the last hidden one to the lowest convolution (with its ReLU), the input
 of the first fully connected layer, from where the weights are made random, where else
-vectors are put, and whether there are residual sums."""
+vectors are put, whether there are residual sums, and, where they differ, the numbers
+of images for csc and ssim and whether SSIM is taken of the pattern methods."""
 
 COMPOSITE = ["lrp_epsilon_plus", "lrp_epsilon_alpha2_beta1"]
 SIXTEEN = ["gradient", "guided_backprop", "deconvnet", "rectgrad", "deep_taylor"]
@@ -129,7 +131,8 @@ SETTINGS = {
     "the median over positions and pairs; whole = 1 minus the median over pairs of the "
     "cosine of whole signals",
     "images": f"correctly classified, the first {COUNTS['cifar10']} test images of "
-    f"CIFAR-10 and {COUNTS['photos']} photographs (csc, ssim); {FEWER}",
+    f"CIFAR-10 and {COUNTS['photos']} photographs (csc, ssim); "
+    + ", ".join(f"{k} {v['images']}" for k, v in NETS.items() if "images" in v),
     "deeplift": "baseline zero in the network's input space",
     "deep_taylor": "box of each image and channel",
     "patterns": "estimated on 500 other test images, or 40 photographs; of random "
@@ -251,7 +254,7 @@ def sent_from(name: str, net: dict) -> dict[str, list[str]]:
 def run_csc(model_name: str, kind: str) -> None:
     """Write CSC shards: every method and variant of one network."""
     classifier, net = load_model(model_name), NETS[model_name]
-    count, _ = FEWER.get(model_name, COUNTS[kind])
+    count, _ = net.get("images", COUNTS[kind])
     x, _, numbers = correct_images(kind, classifier, count)
     model, x = classifier.model.double(), x.double()
     jobs = {name: None for name in SIXTEEN + PATTERNS if available(name)}
@@ -297,7 +300,7 @@ def run_ssim(model_name: str, kind: str) -> None:
     """Write SSIM shards: another class, another image, random weights."""
     classifier, net = load_model(model_name), NETS[model_name]
     size = SSIM_BATCH[kind]
-    _, count = FEWER.get(model_name, COUNTS[kind])
+    _, count = net.get("images", COUNTS[kind])
     images, y, numbers = correct_images(kind, classifier, count)
     other = other_class(len(classifier.classes), y, seed=0)
     copies = {
@@ -307,9 +310,8 @@ def run_ssim(model_name: str, kind: str) -> None:
         for how in HOW
         for stage, layer in zip(STAGES, net["stages"], strict=True)
     }
-    names = [n for n in [*SIXTEEN, *PATTERNS, "smoothgrad"] if available(n)]
-    if model_name == "resnet50_caffe":  # as in the paper; patterns take hours here
-        names = [n for n in names if n not in PATTERNS]
+    patterns = PATTERNS if net.get("ssim of patterns", True) else []
+    names = [n for n in [*SIXTEEN, *patterns, "smoothgrad"] if available(n)]
     for name in names:
         with shard(model_name, "ssim", name) as done:
             if done is None:
