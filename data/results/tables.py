@@ -7,7 +7,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 KEYS = {"model", "weights", "how", "method", "quantity", "law", "width", "kind"}
-KEYS |= {"weighting", "matrix"}
+KEYS |= {"weighting", "matrix", "setting", "at", "cells", "order", "bin"}
 
 
 def write_table(name: str, head: str, columns: str, rows) -> None:

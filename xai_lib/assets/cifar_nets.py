@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 CLASSES = 10
 
@@ -173,6 +174,9 @@ class EncoderBlock(nn.Module):
 class ViT(nn.Module):
     """Vision transformer on 8 x 8 tokens, with a convolutional stem and a mean pool.
 
+    An image of another size gives as many tokens as its stem has positions; their
+    position vectors are those of the 8 x 8, bilinearly resized.
+
     References
     ----------
     [dosovitskiy2021]_
@@ -194,7 +198,18 @@ class ViT(nn.Module):
         self.head = nn.Linear(width, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x).flatten(2).transpose(1, 2)  # (B, 64, width)
+        x = self.stem(x)  # (B, width, 8, 8)
+        position = self._resized(*x.shape[2:])
+        x = x.flatten(2).transpose(1, 2)  # (B, 64, width)
 
-        x = self.norm(self.blocks(x + self.position))
+        x = self.norm(self.blocks(x + position))
         return self.head(x.mean(1))  # (B, 10)
+
+    def _resized(self, height: int, width: int) -> Tensor:
+        if (height, width) == (8, 8):
+            return self.position
+        plane = self.position.transpose(1, 2).unflatten(2, (8, 8))
+        plane = F.interpolate(
+            plane, (height, width), mode="bilinear", align_corners=False
+        )
+        return plane.flatten(2).transpose(1, 2)  # (1, height * width, width of a token)

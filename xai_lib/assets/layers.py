@@ -4,18 +4,45 @@ import torch
 from torch import Tensor, nn
 
 
-def spatial_layers(model: nn.Module, x: Tensor) -> dict[str, tuple[int, int]]:
+def token_grid(tokens: int, height: int, width: int) -> tuple[int, int] | None:
+    """Return the rows and columns of tokens that tile an image, or None.
+
+    Examples
+    --------
+    >>> token_grid(64, 32, 32), token_grid(65, 32, 32), token_grid(8, 32, 64)
+    ((8, 8), None, (2, 4))
+    """
+    rows = round((tokens * height / width) ** 0.5)
+    columns = tokens // rows if rows else 0
+    fits = rows * columns == tokens and rows * width == columns * height
+    return (rows, columns) if fits else None
+
+
+def _positions(output, x: Tensor, tokens: bool) -> tuple[int, ...]:
+    """Return the height and width of an output's map, or ()."""
+    if not isinstance(output, Tensor):
+        return ()
+    if output.ndim == 4:
+        return tuple(output.shape[2:])
+    if tokens and output.ndim == 3:
+        return token_grid(output.shape[1], *x.shape[2:]) or ()
+    return ()
+
+
+def spatial_layers(
+    model: nn.Module, x: Tensor, tokens: bool = False
+) -> dict[str, tuple[int, int]]:
     """Return the modules that run once and give (B, K, h, w) with h, w > 1, in order.
 
     The order is that of finishing, so a block comes after the layers inside it.
-    Adaptive poolings are left out: their size is not the net's.
+    Adaptive poolings are left out: their size is not the net's. With tokens, outputs
+    (B, T, K) whose T tokens tile the image count as well.
     """
     found: list[tuple[str, tuple[int, ...]]] = []
 
     def note(name: str):
         def hook(module, inputs, output):
-            spatial = isinstance(output, Tensor) and output.ndim == 4
-            found.append((name, tuple(output.shape[2:]) if spatial else ()))
+            found.append((name, _positions(output, x, tokens)))
 
         return hook
 
@@ -38,9 +65,9 @@ def spatial_layers(model: nn.Module, x: Tensor) -> dict[str, tuple[int, int]]:
     }
 
 
-def last_spatial_layer(model: nn.Module, x: Tensor) -> str:
+def last_spatial_layer(model: nn.Module, x: Tensor, tokens: bool = False) -> str:
     """Return the name of the last layer with positions, the outermost if nested."""
-    layers = spatial_layers(model, x)
+    layers = spatial_layers(model, x, tokens)
     if not layers:
         raise ValueError(
             f"model must have a layer with output (B, K, h, w), "

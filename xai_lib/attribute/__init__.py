@@ -16,7 +16,13 @@ from xai_lib.attribute.backprop import (
     rectgrad,
     relevance_budget,
 )
-from xai_lib.attribute.cam import grad_cam
+from xai_lib.attribute.cam import (
+    ablation_cam,
+    grad_cam,
+    grad_cam_pp,
+    layer_cam,
+    score_cam,
+)
 from xai_lib.attribute.gradients import (
     gradient,
     gradient_x_input,
@@ -32,6 +38,7 @@ __all__ = [
     "METHODS",
     "NEED_PATTERNS",
     "Method",
+    "ablation_cam",
     "channel_max_abs",
     "channel_sum",
     "deconvnet",
@@ -41,10 +48,12 @@ __all__ = [
     "excitation_backprop",
     "find_method",
     "grad_cam",
+    "grad_cam_pp",
     "gradient",
     "gradient_x_input",
     "guided_backprop",
     "integrated_gradients",
+    "layer_cam",
     "lrp",
     "occlusion",
     "pattern_attribution",
@@ -54,6 +63,7 @@ __all__ = [
     "relevance_budget",
     "rise",
     "rise_masks",
+    "score_cam",
     "smoothgrad",
     "squaregrad",
     "vargrad",

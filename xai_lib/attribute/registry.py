@@ -16,7 +16,13 @@ from xai_lib.attribute.backprop import (
     pattern_net,
     rectgrad,
 )
-from xai_lib.attribute.cam import grad_cam
+from xai_lib.attribute.cam import (
+    ablation_cam,
+    grad_cam,
+    grad_cam_pp,
+    layer_cam,
+    score_cam,
+)
 from xai_lib.attribute.gradients import (
     gradient,
     gradient_x_input,
@@ -37,9 +43,12 @@ class Method:
     family: str  # "gradient", "modified", "cam" or "prediction"
     colour: str
     settings: dict = field(default_factory=dict)
+    inside: dict = field(default_factory=dict)  # what differs at a layer
 
     def __call__(self, model, x, target, **own) -> Tensor:
-        return self.function(model, x, target, **{**self.settings, **own})
+        at_layer = own.get("layer") not in (None, "input")
+        settings = self.settings | (self.inside if at_layer else {})
+        return self.function(model, x, target, **{**settings, **own})
 
 
 _NOISE = {"n_samples": 50, "noise": 0.15}
@@ -93,6 +102,10 @@ _TABLE = [
     _deeplift("reveal_cancel", "DeepLIFT RevealCancel", "#7fbf7b"),
     _deeplift("ablation", "DeepLIFT without cross terms", "#8c510a"),
     Method("grad_cam", "Grad-CAM", grad_cam, "cam", "#d6338a"),
+    Method("grad_cam_pp", "Grad-CAM++", grad_cam_pp, "cam", "#f29bbf"),
+    Method("layer_cam", "LayerCAM", layer_cam, "cam", "#8e0f5a"),
+    Method("ablation_cam", "Ablation-CAM", ablation_cam, "cam", "#b07aa1"),
+    Method("score_cam", "Score-CAM", score_cam, "cam", "#5f4b66"),
     Method(
         "occlusion",
         "Occlusion",
@@ -100,6 +113,7 @@ _TABLE = [
         "prediction",
         "#c2410c",
         {"window": 16, "stride": 8, "value": 0.0},
+        {"window": 5, "stride": 2},
     ),
     Method(
         "rise",

@@ -1,0 +1,361 @@
+"""The recorded tables of chapter 06: GridPG, DiFull, DiPart (P3-1 to P3-4, P3-7).
+
+    XAI_LIB_MIRROR=../shared/mirror python data/results/localisation.py run \
+        --models cifar_vgg11 resnet18 --threads 1
+    python data/results/localisation.py tables
+
+``run`` writes one shard per network, setting, layer and method below
+``_build/results/localisation`` as it goes and skips those that are there, so it may be
+stopped and started at will. ``tables`` joins the shards into the CSV files beside this
+script. The photographs are the 70 of ``photos`` and 300 of ``imagenet_samples``.
+"""
+
+import argparse
+import datetime
+import gc
+import os
+import platform
+import subprocess
+import time
+from functools import lru_cache, partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import tables
+import torch
+from torch import Tensor
+
+from xai_lib.assets import load_images, load_model
+from xai_lib.assets.cifar_zoo import NETS
+from xai_lib.attribute import METHODS
+from xai_lib.attribute.noisy import noisy_gradients
+from xai_lib.evaluate.agg_att import BINS, bin_members
+from xai_lib.evaluate.grids import GridNet, stitch
+from xai_lib.evaluate.localisation import as_scored, cell_masses
+from xai_lib.evaluate.sampling import confident, sample_grids
+
+HERE = Path(__file__).resolve().parent
+SHARDS = HERE.parents[1] / "_build" / "results" / "localisation"
+CIFAR = ["cifar_vgg11", "cifar_vgg11_bn", "cifar_resnet", "cifar_vit"]
+PHOTO = ["resnet18", "mobilenet_v2", "efficientnet_lite0", "resnet50_caffe"]
+SETTINGS = ["grid_pg", "di_full", "di_part"]
+LAYERS = ["final", "input", "middle"]
+NOISY = ["smoothgrad", "squaregrad", "vargrad"]
+FAMILIES = {name: method.family for name, method in METHODS.items()}
+STRIPS = [1 / 7, 2 / 7]
+SEED = 0
+NOTES = {
+    "images": "photographs: photos (70) and imagenet_samples (300), right with softmax "
+    "of at least 0.9 (GridPG) or 0.5 (DiFull, DiPart: few classes come twice); "
+    "CIFAR-10: the first 4000 test images, right with at least 0.99; per network",
+    "grids": "2 x 2; 3 x 3 where cells is 9; seed 0. GridPG explains every cell, DiFull "
+    "and DiPart the first and the last; the two share their grids",
+    "settings": "integrated gradients 20 steps; noise methods 15 samples, 0.15; "
+    "RISE 1000 masks, grid 6, p 0.1; occlusion on photographs 32 / 16 at the input "
+    "(the paper: 16 / 8), 5 / 2 inside; on CIFAR-10 4 / 2 at the input, 3 / 1 inside",
+    "random": "N(0, 1) per pixel of the grid, seed 0: a control",
+    "scores": "share of the positive mass in the head's own cell, in 1/10000, grid by "
+    "grid, in each of them head by head; repeated: in the other cell of that class",
+    "leak": "DiPart: median share of the mass outside the cell that lies within 1/7 and "
+    "2/7 of a cell's side of it; of a uniform leak 0.102 and 0.218",
+}
+
+
+def noisy(model, x: Tensor, target: Tensor, layer=None) -> dict[str, Tensor]:
+    """Return the three moments from one set of noisy gradients."""
+    found = noisy_gradients(model, x, target, layer=layer, n_samples=15)
+    parts = [(g.mean(0), g.square().mean(0), g.var(0)) for g in found]
+    stacked = [torch.stack(part) for part in zip(*parts, strict=True)]
+    return dict(zip(NOISY, stacked, strict=True))
+
+
+def noise(model, x: Tensor, target: Tensor, layer=None) -> Tensor:
+    """Return random maps, a control."""
+    generator = torch.Generator().manual_seed(SEED)
+    return torch.randn(len(x), 1, *x.shape[2:], generator=generator)
+
+
+def explained(method: str, ours: bool, layer: str):
+    """Return the function of a job with the settings of this table."""
+    if method == "noisy":
+        return noisy
+    if method == "random":
+        return noise
+    own = {
+        "integrated_gradients": {"steps": 20},
+        "rise": {"n_masks": 1000, "grid": 6, "p": 0.1},
+        "occlusion": {"window": 32, "stride": 16},
+    }.get(method, {})
+    if method == "occlusion" and ours:
+        own = {"window": 4, "stride": 2}
+    if method == "occlusion" and layer != "input":
+        own = {"window": 3, "stride": 1} if ours else {"window": 5, "stride": 2}
+    return partial(METHODS[method], **own)
+
+
+@lru_cache(maxsize=1)
+def pool(name: str, threshold: float):
+    """Return a network's inputs that it is sure about, and their classes."""
+    net = load_model(name)
+    if name in NETS:
+        found = load_images("cifar10", 4000)
+        x, y = net.transform(found.x), found.y
+    else:
+        sets = [load_images("photos"), load_images("imagenet_samples")]
+        x = torch.cat([net.transform(one.x) for one in sets])
+        y = torch.cat([one.y for one in sets])
+    kept = confident(net.model, x, y, threshold)
+    return x[kept], y[kept]
+
+
+def drawn(name: str, setting: str, n: int, grids: int) -> tuple[Tensor, Tensor]:
+    """Return the cells (B, n*n, C, H, W) of grids and their classes (B, n*n)."""
+    whole = setting == "grid_pg"
+    threshold = 0.99 if name in NETS else (0.9 if whole else 0.5)
+    x, y = pool(name, threshold)
+    members = sample_grids(y, n, grids, setting, SEED)
+    return x[members], y[members]
+
+
+def grids_of(name: str, method: str, layer: str, n: int) -> int:
+    """Return how many DiFull grids a job gets; GridPG gets half of them."""
+    slow = FAMILIES.get(method) == "prediction"
+    if name in NETS:
+        return 50 if slow else (200 if n == 2 else 90)
+    if layer == "final":
+        return 26 if slow else 100
+    per_channel = method in ("ablation_cam", "score_cam") and layer == "middle"
+    few = 8 if slow or per_channel else 36
+    return few // 2 if name == "resnet50_caffe" else few
+
+
+def measure(name: str, setting: str, n: int, layer: str, method: str) -> dict:
+    """Return the positive masses of all cells, (grids, heads, n*n), by method."""
+    net, ours = load_model(name), name in NETS
+    count = grids_of(name, method, layer, n)
+    count = (count + 1) // 2 if setting == "grid_pg" else count
+    heads = range(n**2) if setting == "grid_pg" else (0, n**2 - 1)
+    cells, classes = drawn(name, setting, n, count)
+    size = tuple(n * k for k in cells.shape[3:])
+    function = explained(method, ours, layer)
+    wired = GridNet(net.model, cells.shape[2:], n, setting, net.layers[layer])
+    wired.heads, found = tuple(heads), {}
+    for rows in torch.arange(count).split(40 if ours else 4):
+        h = wired.before(stitch(cells[rows]))
+        for head in heads:
+            wired.head = head
+            maps = function(wired, h, classes[rows, head], layer="input")
+            maps = maps if isinstance(maps, dict) else {method: maps}
+            for one, signed in maps.items():
+                grown = as_scored(signed, one, size)[:, 0]  # (B, n*H, n*W)
+                entry = found.setdefault(one, {"masses": [], "strips": []})
+                entry["masses"].append(cell_masses(grown, n))
+                entry["strips"].append(strips(grown, n, head))
+        gc.collect()
+    result = {"grids": count}
+    for one, parts in found.items():
+        for key, values in parts.items():
+            parted = torch.cat(values)  # heads inside each part of the grids
+            result[f"{one}|{key}"] = by_grid(parted, count, len(heads), ours)
+    return result
+
+
+def by_grid(values: Tensor, grids: int, heads: int, ours: bool) -> np.ndarray:
+    """Bring values from part, head, grid to (grids, heads, ...)."""
+    sizes = [len(part) for part in torch.arange(grids).split(40 if ours else 4)]
+    parts = values.split([size * heads for size in sizes])
+    whole = [part.unflatten(0, (heads, -1)).transpose(0, 1) for part in parts]
+    return torch.cat(whole).numpy()
+
+
+def strips(maps: Tensor, n: int, head: int) -> Tensor:
+    """Return the positive mass outside the cell, near it and in all, (B, 3)."""
+    H, W = (k // n for k in maps.shape[1:])
+    rows = torch.arange(n * H)[:, None] - head // n * H
+    columns = torch.arange(n * W)[None] - head % n * W
+    off = [(-rows).clamp(min=0), (rows - H + 1).clamp(min=0)]
+    off += [(-columns).clamp(min=0), (columns - W + 1).clamp(min=0)]
+    away = off[0] + off[1]
+    across = off[2] + off[3]
+    far = torch.maximum(away.expand(n * H, n * W), across.expand(n * H, n * W))
+    mass = maps.clamp(min=0)
+    near = [(mass * ((far > 0) & (far <= w * H))).sum((1, 2)) for w in STRIPS]
+    return torch.stack([*near, (mass * (far > 0)).sum((1, 2))], 1)
+
+
+def jobs(models: list[str], layers: list[str], settings: list[str], cells: list[int]):
+    """Yield (network, setting, n, layer, method) for all that can be run."""
+    methods = ["noisy" if m == "smoothgrad" else m for m in METHODS]
+    methods = [m for m in methods if m not in NOISY] + ["random"]
+    slow = [m for m in methods if FAMILIES.get(m) == "prediction"]
+    quick = [m for m in methods if m not in slow]
+    for n in cells:
+        for name in models:
+            for layer in layers:
+                for group in (quick, slow):
+                    for setting in settings:
+                        yield from ((name, setting, n, layer, m) for m in group)
+
+
+def shard_of(name: str, setting: str, n: int, layer: str, method: str) -> Path:
+    """Return where a job's result lies."""
+    return SHARDS / name / f"{setting}~{n}~{layer}~{method}.npz"
+
+
+def run(chosen) -> None:
+    """Write a shard for every job that has none."""
+    commit = current_commit()
+    for job in jobs(chosen.models, chosen.layers, chosen.settings, chosen.cells):
+        shard = shard_of(*job)
+        if shard.exists():
+            continue
+        start = time.process_time()
+        try:
+            result = measure(*job)
+        except ValueError as error:  # the method refuses this network or layer
+            result = {"refused": str(error)}
+        seconds = time.process_time() - start
+        save(shard, result | {"seconds": seconds, "commit": commit})
+        told = result.get("refused", f"{result.get('grids')} grids")
+        print(*job, f"{seconds:.0f} s", told[:90], flush=True)
+
+
+def current_commit() -> str:
+    """Return the commit that is checked out."""
+    asked = ["git", "rev-parse", "HEAD"]
+    answer = subprocess.run(asked, cwd=HERE, capture_output=True, text=True)
+    return answer.stdout.strip() or "not in a checkout"
+
+
+def save(path: Path, arrays: dict) -> None:
+    """Write a shard whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{os.getpid()}.npz")
+    np.savez_compressed(part, **arrays)
+    os.replace(part, path)
+
+
+def provenance(commits: set[str], seconds: float) -> str:
+    """Return the head of a table."""
+    notes = {
+        "script": "data/results/localisation.py",
+        "commit": " and ".join(sorted(commit[:12] for commit in commits)),
+        "date": f"{datetime.date.today()}",
+        "versions": f"xai_lib {version('xai_lib')}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}",
+        "device": f"CPU ({platform.machine()}), 1 thread",
+        "seconds": f"{seconds:.0f} of processor time",
+    } | NOTES
+    return "".join(f"# {key}: {value}\n" for key, value in notes.items())
+
+
+def shares(masses: np.ndarray) -> np.ndarray:
+    """Return each cell's share of the mass; 0 where there is none."""
+    total = masses.sum(-1, keepdims=True)
+    return np.where(total > 1e-7, masses / np.maximum(total, 1e-7), 0)
+
+
+def rows_of(path: Path):
+    """Return a shard's rows: scores, and bins of AggAtt."""
+    name, (setting, n, layer, method) = path.parent.name, path.stem.split("~")
+    held, n = np.load(path), int(n)
+    key = (name, setting, layer, n * n)
+    if "refused" in held:
+        named = NOISY if method == "noisy" else [method]
+        why = str(held["refused"])
+        return [(*key, one, 0, *[""] * 8, why) for one in named], []
+    scores, bins = [], []
+    heads = list(range(n * n)) if setting == "grid_pg" else [0, n * n - 1]
+    for one in (k.split("|")[0] for k in held if k.endswith("|masses")):
+        part = shares(held[f"{one}|masses"])  # (grids, heads, n*n)
+        own = np.stack([part[:, i, head] for i, head in enumerate(heads)], 1)
+        other, leak = None, ("", "")
+        if setting != "grid_pg":
+            other = np.stack([part[:, 0, -1], part[:, 1, 0]], 1)
+        if setting == "di_part":
+            near = held[f"{one}|strips"]
+            leaked = near[..., 2] > 1e-7
+            leak = [
+                f"{np.median(near[leaked][:, k] / near[leaked][:, 2]):.4f}"
+                if leaked.any()
+                else ""
+                for k in (0, 1)
+            ]
+        quartiles = np.percentile(own, [50, 25, 75])
+        scores.append(
+            (
+                *(*key, one, own.size),
+                *(f"{v:.4f}" for v in quartiles),
+                "" if other is None else f"{np.median(other):.4f}",
+                *leak,
+                listed(own),
+                "" if other is None or layer == "input" else listed(other),
+                "",
+            )
+        )
+        if (setting, layer) in (("grid_pg", "input"), ("di_full", "final")):
+            bins += [(*key, one, *row) for row in bins_of(held[f"{one}|masses"], heads)]
+    return scores, bins
+
+
+def listed(values: np.ndarray) -> str:
+    return " ".join(str(v) for v in np.round(values.ravel() * 1e4).astype(int))
+
+
+def bins_of(masses: np.ndarray, heads: list[int]):
+    """Yield (order, bin, maps, own share, repeated share) of every bin's mean map.
+
+    Maps of all heads count, each seen from its own cell.
+    """
+    own = np.concatenate([masses[:, i, head] for i, head in enumerate(heads)])
+    other = np.concatenate([masses[:, i, -1 - head] for i, head in enumerate(heads)])
+    whole = masses.transpose(1, 0, 2).reshape(-1, masses.shape[-1]).sum(-1)
+    score = np.where(whole > 1e-7, own / np.maximum(whole, 1e-7), 0)
+    ranked = bin_members(torch.tensor(score), torch.tensor(own))
+    mixed = torch.randperm(
+        len(own), generator=torch.Generator().manual_seed(SEED)
+    ).split([len(part) for part in ranked])
+    for order, members in (("score", ranked), ("random", mixed)):
+        for (low, high), part in zip(BINS, members, strict=True):
+            total = max(whole[part.numpy()].sum(), 1e-7)
+            yield (
+                *(order, f"{low:g}-{high:g}", len(part)),
+                f"{own[part.numpy()].sum() / total:.4f}",
+                f"{other[part.numpy()].sum() / total:.4f}",
+            )
+
+
+def write_tables() -> None:
+    """Join all shards."""
+    scores, bins, commits, seconds = [], [], set(), 0.0
+    for path in sorted(SHARDS.glob("*/*.npz")):
+        held = np.load(path)
+        commits.add(str(held["commit"]))
+        seconds += float(held["seconds"])
+        of_scores, of_bins = rows_of(path)
+        scores += of_scores
+        bins += of_bins
+    head = provenance(commits, seconds)
+    columns = "model,setting,at,cells,method,n,median,q1,q3,repeated"
+    columns += ",leak_1_7,leak_2_7,scores,repeated_scores,refused"
+    tables.write_table("localisation.csv", head, columns, scores)
+    columns = "model,setting,at,cells,method,order,bin,maps,own,repeated"
+    tables.write_table("localisation_bins.csv", head, columns, bins)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["run", "tables"])
+    parser.add_argument("--models", nargs="+", default=[*CIFAR, *PHOTO])
+    parser.add_argument("--layers", nargs="+", default=LAYERS)
+    parser.add_argument("--settings", nargs="+", default=SETTINGS)
+    parser.add_argument("--cells", nargs="+", type=int, default=[2])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    if chosen.what == "run":
+        with torch.no_grad():
+            run(chosen)
+    else:
+        write_tables()
