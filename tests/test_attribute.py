@@ -48,8 +48,9 @@ def make(name, model, x, target=LABELS, **own):
 def test_shape_dtype_and_signature(name):
     x = images(dtype=torch.float64)
     maps = make(name, small_cnn().double(), x)
-    wanted = {"grad_cam": (2, 1, 8, 8), "occlusion": (2, 1, 16, 16)}
-    wanted["rise"] = wanted["occlusion"]
+    wanted = dict.fromkeys(("occlusion", "rise"), (2, 1, 16, 16))
+    cams = [m for m in METHODS if METHODS[m].family == "cam"]
+    wanted |= dict.fromkeys(cams, (2, 1, 8, 8))
     assert maps.shape == wanted.get(name, x.shape)
     assert maps.dtype == torch.float64 and not maps.requires_grad
     assert METHODS[name].name == name and METHODS[name].colour.startswith("#")

@@ -49,16 +49,16 @@ NOTES = {
     "images": "photographs: photos (70) and imagenet_samples (300), right with softmax "
     "of at least 0.9 (GridPG) or 0.5 (DiFull, DiPart: few classes come twice); "
     "CIFAR-10: the first 4000 test images, right with at least 0.99; per network",
-    "grids": "2 x 2; 3 x 3 where cells is 9; seed 0. GridPG explains every cell, DiFull "
-    "and DiPart the first and the last; the two share their grids",
+    "grids": "2 x 2; 3 x 3 where cells is 9; seed 0. GridPG explains every cell, "
+    "DiFull and DiPart the first and the last; the two share their grids",
     "settings": "integrated gradients 20 steps; noise methods 15 samples, 0.15; "
     "RISE 1000 masks, grid 6, p 0.1; occlusion on photographs 32 / 16 at the input "
     "(the paper: 16 / 8), 5 / 2 inside; on CIFAR-10 4 / 2 at the input, 3 / 1 inside",
     "random": "N(0, 1) per pixel of the grid, seed 0: a control",
     "scores": "share of the positive mass in the head's own cell, in 1/10000, grid by "
     "grid, in each of them head by head; repeated: in the other cell of that class",
-    "leak": "DiPart: median share of the mass outside the cell that lies within 1/7 and "
-    "2/7 of a cell's side of it; of a uniform leak 0.102 and 0.218",
+    "leak": "DiPart: median share of the mass outside the cell that lies within 1/7 "
+    "and 2/7 of a cell's side of it; of a uniform leak 0.102 and 0.218",
 }
 
 

@@ -8,7 +8,7 @@ from xai_lib.analyse.convergence import (
     whole_map_csc,
 )
 from xai_lib.analyse.edges import gradient_magnitude
-from xai_lib.analyse.filters import low_pass
+from xai_lib.analyse.filters import gaussian_smooth, low_pass
 from xai_lib.analyse.input_alignment import (
     alignment,
     alignment_by_layer,
@@ -56,6 +56,7 @@ __all__ = [
     "csc",
     "csc_summary",
     "frequency_grid",
+    "gaussian_smooth",
     "gradient_magnitude",
     "high_frequency_ratio",
     "low_pass",

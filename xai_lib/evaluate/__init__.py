@@ -1,9 +1,21 @@
-"""How good is a map: fidelity, sanity, and how far a gradient predicts."""
+"""How good is a map: fidelity, localisation, sanity, how far a gradient predicts."""
 
 from xai_lib.evaluate.adversarial import sign_gradient_attack
+from xai_lib.evaluate.agg_att import BINS, AggAtt, agg_att, bin_members
 from xai_lib.evaluate.fidelity import deletion, deletion_curve
+from xai_lib.evaluate.grids import GridNet, stitch, unstitch
 from xai_lib.evaluate.linear import first_order_correlation, pearson
+from xai_lib.evaluate.localisation import (
+    as_scored,
+    cell_shares,
+    di_full,
+    di_part,
+    grid_maps,
+    grid_pg,
+    ml_att,
+)
 from xai_lib.evaluate.randomise import randomised
+from xai_lib.evaluate.sampling import confident, sample_grids
 from xai_lib.evaluate.sanity import (
     cascading_randomisation,
     other_class,
@@ -20,22 +32,38 @@ from xai_lib.evaluate.sufficiency import (
 )
 
 __all__ = [
+    "BINS",
+    "AggAtt",
+    "GridNet",
+    "agg_att",
+    "as_scored",
+    "bin_members",
     "blurred",
     "cascading_randomisation",
+    "cell_shares",
     "clip_to_unit",
+    "confident",
     "deletion",
     "deletion_curve",
+    "di_full",
+    "di_part",
     "first_order_correlation",
+    "grid_maps",
+    "grid_pg",
     "key_region",
     "key_sufficiency",
+    "ml_att",
     "moved",
     "other_class",
     "pearson",
     "random_logit",
     "randomised",
     "reduction_of",
+    "sample_grids",
     "sign_gradient_attack",
     "similarity",
     "ssim",
+    "stitch",
     "transplant_rate",
+    "unstitch",
 ]

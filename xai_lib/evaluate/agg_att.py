@@ -18,7 +18,7 @@ class AggAtt:
 
     Attributes
     ----------
-    mean : (bins, n*H, n*W), mean positive map of each bin in units of `scale`, at most 1
+    mean : (bins, n*H, n*W), mean positive map of each bin over `scale`, at most 1
     scale : the percentile by which all bins were divided
     example : index of each bin's median map among the maps that were given
     members : indices of the maps in each bin, best first
@@ -61,7 +61,9 @@ def bin_members(
     """
     order = mass.argsort(descending=True, stable=True)
     order = order[scores[order].argsort(descending=True, stable=True)]
-    edges = [(round(len(order) * a / 100), round(len(order) * b / 100)) for a, b in bins]
+    edges = [
+        (round(len(order) * a / 100), round(len(order) * b / 100)) for a, b in bins
+    ]
     if any(start >= stop for start, stop in edges):
         raise ValueError(
             f"agg_att needs a map in every bin {[*bins]}, got {len(order)} maps"

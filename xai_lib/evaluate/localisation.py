@@ -330,7 +330,7 @@ def ml_att(
     setting : "grid_pg", "di_full" or "di_part"
     model, cells, targets : as `di_full`
     methods : names in METHODS or callables
-    layers : names of layers for what they are called, such as a classifier's ``.layers``
+    layers : names of layers by what they are called, as in a classifier's ``.layers``
 
     Returns
     -------
