@@ -43,6 +43,7 @@ SETTINGS = ["grid_pg", "di_full", "di_part"]
 LAYERS = ["final", "input", "middle"]
 NOISY = ["smoothgrad", "squaregrad", "vargrad"]
 FAMILIES = {name: method.family for name, method in METHODS.items()}
+CAMS = [name for name, family in FAMILIES.items() if family == "cam"]
 STRIPS = [1 / 7, 2 / 7]
 SEED = 0
 NOTES = {
@@ -55,7 +56,7 @@ NOTES = {
     "RISE 1000 masks, grid 6, p 0.1; occlusion on photographs 32 / 16 at the input "
     "(the paper: 16 / 8), 5 / 2 inside; on CIFAR-10 4 / 2 at the input, 3 / 1 inside",
     "random": "N(0, 1) per pixel of the grid, seed 0: a control",
-    "scores": "share of the positive mass in the head's own cell, in 1/10000, grid by "
+    "scores": "share of the positive mass in the head's own cell, in 1/1000, grid by "
     "grid, in each of them head by head; repeated: in the other cell of that class",
     "leak": "DiPart: median share of the mass outside the cell that lies within 1/7 "
     "and 2/7 of a cell's side of it; of a uniform leak 0.102 and 0.218",
@@ -271,6 +272,7 @@ def rows_of(path: Path):
         part = shares(held[f"{one}|masses"])  # (grids, heads, n*n)
         own = np.stack([part[:, i, head] for i, head in enumerate(heads)], 1)
         other, leak = None, ("", "")
+        shown = setting != "grid_pg" and layer == "final"
         if setting != "grid_pg":
             other = np.stack([part[:, 0, -1], part[:, 1, 0]], 1)
         if setting == "di_part":
@@ -290,7 +292,7 @@ def rows_of(path: Path):
                 "" if other is None else f"{np.median(other):.4f}",
                 *leak,
                 listed(own),
-                "" if other is None or layer == "input" else listed(other),
+                listed(other) if shown and one in CAMS else "",
                 "",
             )
         )
@@ -300,7 +302,11 @@ def rows_of(path: Path):
 
 
 def listed(values: np.ndarray) -> str:
-    return " ".join(str(v) for v in np.round(values.ravel() * 1e4).astype(int))
+    """Return numbers as thousandths; "1000*80" where all are the same."""
+    whole = np.round(values.ravel() * 1000).astype(int)
+    if (whole == whole[0]).all():
+        return f"{whole[0]}*{len(whole)}"
+    return " ".join(map(str, whole))
 
 
 def bins_of(masses: np.ndarray, heads: list[int]):

@@ -3,7 +3,9 @@
 Nothing is computed here: every number drawn was computed in a room below.
 """
 
+from xai_lib.show.boxes import box_panels
 from xai_lib.show.frames import Frames
+from xai_lib.show.grid_pictures import agg_att_figure, show_grid
 from xai_lib.show.intervals import interval_plot
 from xai_lib.show.maps import show_maps
 from xai_lib.show.panels import curve_panels, dot_panels
@@ -20,11 +22,14 @@ from xai_lib.show.style import (
     use_style,
 )
 from xai_lib.show.widgets import explore
+from xai_lib.show.wiring import wiring
 
 __all__ = [
     "ABSOLUTE",
     "SIGNED",
     "Frames",
+    "agg_att_figure",
+    "box_panels",
     "curve_panels",
     "curve_plot",
     "dot_panels",
@@ -33,10 +38,12 @@ __all__ = [
     "method_colour",
     "method_label",
     "scatter_panels",
+    "show_grid",
     "show_maps",
     "signed_norm",
     "source",
     "spectra_plot",
     "spectrum_image",
     "use_style",
+    "wiring",
 ]
