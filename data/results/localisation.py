@@ -4,10 +4,11 @@
         --models cifar_vgg11 resnet18 --threads 1
     python data/results/localisation.py tables
 
-``run`` writes one shard per network, setting, layer and method below
+``run`` writes one shard per network, setting, layer, method and part of the grids below
 ``_build/results/localisation`` as it goes and skips those that are there, so it may be
-stopped and started at will. ``tables`` joins the shards into the CSV files beside this
-script. The photographs are the 70 of ``photos`` and 300 of ``imagenet_samples``.
+stopped and started at will; ``--parts 3`` asks photographs for more grids than
+``--parts 1``. ``tables`` joins the shards into the CSV files beside this script. The
+photographs are the 70 of ``photos`` and 300 of ``imagenet_samples``.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import subprocess
 import time
 from functools import lru_cache, partial
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,7 @@ NOTES = {
     "RISE 1000 masks, grid 6, p 0.1; occlusion on photographs 32 / 16 at the input "
     "(the paper: 16 / 8), 5 / 2 inside; on CIFAR-10 4 / 2 at the input, 3 / 1 inside",
     "random": "N(0, 1) per pixel of the grid, seed 0: a control",
+    "groups": "photographs, DiFull and DiPart: the class of each grid's pair",
     "scores": "share of the positive mass in the head's own cell, in 1/1000, grid by "
     "grid, in each of them head by head; repeated: in the other cell of that class",
     "leak": "DiPart: median share of the mass outside the cell that lies within 1/7 "
@@ -120,24 +123,26 @@ def drawn(name: str, setting: str, n: int, grids: int) -> tuple[Tensor, Tensor]:
 
 
 def grids_of(name: str, method: str, layer: str, n: int) -> int:
-    """Return how many DiFull grids a job gets; GridPG gets half of them."""
+    """Return how many DiFull grids a part of a job gets; GridPG gets half of them."""
     slow = FAMILIES.get(method) == "prediction"
     if name in NETS:
         return 50 if slow else (200 if n == 2 else 90)
+    per_channel = method in ("ablation_cam", "score_cam")
     if layer == "final":
-        return 26 if slow else 100
-    per_channel = method in ("ablation_cam", "score_cam") and layer == "middle"
-    few = 8 if slow or per_channel else 36
-    return few // 2 if name == "resnet50_caffe" else few
+        return 26 if slow or per_channel else 100
+    return 4 if slow or (per_channel and layer == "middle") else 12
 
 
-def measure(name: str, setting: str, n: int, layer: str, method: str) -> dict:
+def measure(
+    name: str, setting: str, n: int, layer: str, method: str, part: int
+) -> dict:
     """Return the positive masses of all cells, (grids, heads, n*n), by method."""
     net, ours = load_model(name), name in NETS
     count = grids_of(name, method, layer, n)
     count = (count + 1) // 2 if setting == "grid_pg" else count
+    start = part * count
     heads = range(n**2) if setting == "grid_pg" else (0, n**2 - 1)
-    cells, classes = drawn(name, setting, n, count)
+    cells, classes = (own[start:] for own in drawn(name, setting, n, start + count))
     size = tuple(n * k for k in cells.shape[3:])
     function = explained(method, ours, layer)
     wired = GridNet(net.model, cells.shape[2:], n, setting, net.layers[layer])
@@ -154,7 +159,7 @@ def measure(name: str, setting: str, n: int, layer: str, method: str) -> dict:
                 entry["masses"].append(cell_masses(grown, n))
                 entry["strips"].append(strips(grown, n, head))
         gc.collect()
-    result = {"grids": count}
+    result = {"grids": count, "classes": classes[:, 0].numpy()}
     for one, parts in found.items():
         for key, values in parts.items():
             parted = torch.cat(values)  # heads inside each part of the grids
@@ -185,29 +190,33 @@ def strips(maps: Tensor, n: int, head: int) -> Tensor:
     return torch.stack([*near, (mass * (far > 0)).sum((1, 2))], 1)
 
 
-def jobs(models: list[str], layers: list[str], settings: list[str], cells: list[int]):
-    """Yield (network, setting, n, layer, method) for all that can be run."""
+def jobs(chosen):
+    """Yield (network, setting, n, layer, method, part) for all that can be run."""
     methods = ["noisy" if m == "smoothgrad" else m for m in METHODS]
     methods = [m for m in methods if m not in NOISY] + ["random"]
-    slow = [m for m in methods if FAMILIES.get(m) == "prediction"]
-    quick = [m for m in methods if m not in slow]
-    for n in cells:
-        for name in models:
-            for layer in layers:
-                for group in (quick, slow):
-                    for setting in settings:
-                        yield from ((name, setting, n, layer, m) for m in group)
+    groups = {
+        "slow": [m for m in methods if FAMILIES.get(m) == "prediction"],
+        "quick": [m for m in methods if FAMILIES.get(m) != "prediction"],
+    }
+    wanted = (chosen.cells, range(chosen.parts), chosen.models, chosen.layers)
+    for n, part, name, layer in product(*wanted):
+        once = name in NETS or layer == "final"
+        if once and part:
+            continue
+        for group, setting in product(chosen.groups, chosen.settings):
+            yield from ((name, setting, n, layer, m, part) for m in groups[group])
 
 
-def shard_of(name: str, setting: str, n: int, layer: str, method: str) -> Path:
+def shard_of(name: str, setting: str, n: int, layer: str, method: str, part: int):
     """Return where a job's result lies."""
-    return SHARDS / name / f"{setting}~{n}~{layer}~{method}.npz"
+    suffix = f"~{part}" if part else ""
+    return SHARDS / name / f"{setting}~{n}~{layer}~{method}{suffix}.npz"
 
 
 def run(chosen) -> None:
     """Write a shard for every job that has none."""
     commit = current_commit()
-    for job in jobs(chosen.models, chosen.layers, chosen.settings, chosen.cells):
+    for job in jobs(chosen):
         shard = shard_of(*job)
         if shard.exists():
             continue
@@ -257,48 +266,52 @@ def shares(masses: np.ndarray) -> np.ndarray:
     return np.where(total > 1e-7, masses / np.maximum(total, 1e-7), 0)
 
 
-def rows_of(path: Path):
-    """Return a shard's rows: scores, and bins of AggAtt."""
-    name, (setting, n, layer, method) = path.parent.name, path.stem.split("~")
-    held, n = np.load(path), int(n)
+def joined(paths: list[Path]) -> dict[str, np.ndarray]:
+    """Return the parts of one job, one behind the other."""
+    parts = [np.load(path) for path in paths]
+    if "refused" in parts[0]:
+        return {"refused": str(parts[0]["refused"])}
+    whole = [k for k in parts[0] if "|" in k or k == "classes"]
+    return {k: np.concatenate([part[k] for part in parts]) for k in whole}
+
+
+def rows_of(key: tuple, paths: list[Path]):
+    """Return a job's rows: scores, and bins of AggAtt."""
+    name, setting, n, layer, method = key
+    held, n = joined(paths), int(n)
     key = (name, setting, layer, n * n)
     if "refused" in held:
         named = NOISY if method == "noisy" else [method]
-        why = str(held["refused"])
-        return [(*key, one, 0, *[""] * 8, why) for one in named], []
+        return [(*key, one, 0, *[""] * 9, held["refused"]) for one in named], []
     scores, bins = [], []
     heads = list(range(n * n)) if setting == "grid_pg" else [0, n * n - 1]
+    pairs = name not in NETS and setting != "grid_pg"
+    groups = " ".join(map(str, held["classes"])) if pairs else ""
     for one in (k.split("|")[0] for k in held if k.endswith("|masses")):
-        part = shares(held[f"{one}|masses"])  # (grids, heads, n*n)
+        masses = held[f"{one}|masses"]  # (grids, heads, n*n)
+        part = shares(masses)
         own = np.stack([part[:, i, head] for i, head in enumerate(heads)], 1)
-        other, leak = None, ("", "")
-        shown = setting != "grid_pg" and layer == "final"
+        other, repeated = "", ""
         if setting != "grid_pg":
             other = np.stack([part[:, 0, -1], part[:, 1, 0]], 1)
-        if setting == "di_part":
-            near = held[f"{one}|strips"]
-            leaked = near[..., 2] > 1e-7
-            leak = [
-                f"{np.median(near[leaked][:, k] / near[leaked][:, 2]):.4f}"
-                if leaked.any()
-                else ""
-                for k in (0, 1)
-            ]
-        quartiles = np.percentile(own, [50, 25, 75])
-        scores.append(
-            (
-                *(*key, one, own.size),
-                *(f"{v:.4f}" for v in quartiles),
-                "" if other is None else f"{np.median(other):.4f}",
-                *leak,
-                listed(own),
-                listed(other) if shown and one in CAMS else "",
-                "",
-            )
-        )
+            keep = layer == "final" and one in CAMS
+            repeated = listed(other) if keep else ""
+            other = f"{np.median(other):.4f}"
+        leak = leaks(held[f"{one}|strips"]) if setting == "di_part" else ("", "")
+        quartiles = (f"{v:.4f}" for v in np.percentile(own, [50, 25, 75]))
+        row = (*key, one, own.size, *quartiles, other, *leak)
+        scores.append((*row, groups, listed(own), repeated, ""))
         if (setting, layer) in (("grid_pg", "input"), ("di_full", "final")):
-            bins += [(*key, one, *row) for row in bins_of(held[f"{one}|masses"], heads)]
+            bins += [(*key, one, *row) for row in bins_of(masses, heads)]
     return scores, bins
+
+
+def leaks(near: np.ndarray) -> list[str]:
+    """Return the median shares of the leak within the two strips."""
+    leaked = near[near[..., 2] > 1e-7]
+    if not len(leaked):
+        return ["", ""]
+    return [f"{np.median(leaked[:, k] / leaked[:, 2]):.4f}" for k in (0, 1)]
 
 
 def listed(values: np.ndarray) -> str:
@@ -334,17 +347,20 @@ def bins_of(masses: np.ndarray, heads: list[int]):
 
 def write_tables() -> None:
     """Join all shards."""
-    scores, bins, commits, seconds = [], [], set(), 0.0
+    scores, bins, commits, seconds, found = [], [], set(), 0.0, {}
     for path in sorted(SHARDS.glob("*/*.npz")):
         held = np.load(path)
         commits.add(str(held["commit"]))
         seconds += float(held["seconds"])
-        of_scores, of_bins = rows_of(path)
+        setting, n, layer, method = path.stem.split("~")[:4]
+        found.setdefault((path.parent.name, setting, n, layer, method), []).append(path)
+    for key, paths in found.items():
+        of_scores, of_bins = rows_of(key, paths)
         scores += of_scores
         bins += of_bins
     head = provenance(commits, seconds)
-    columns = "model,setting,at,cells,method,n,median,q1,q3,repeated"
-    columns += ",leak_1_7,leak_2_7,scores,repeated_scores,refused"
+    columns = "model,setting,at,cells,method,n,median,q1,q3,repeated,leak_1_7,leak_2_7"
+    columns += ",groups,scores,repeated_scores,refused"
     tables.write_table("localisation.csv", head, columns, scores)
     columns = "model,setting,at,cells,method,order,bin,maps,own,repeated"
     tables.write_table("localisation_bins.csv", head, columns, bins)
@@ -357,6 +373,8 @@ if __name__ == "__main__":
     parser.add_argument("--layers", nargs="+", default=LAYERS)
     parser.add_argument("--settings", nargs="+", default=SETTINGS)
     parser.add_argument("--cells", nargs="+", type=int, default=[2])
+    parser.add_argument("--groups", nargs="+", default=["quick", "slow"])
+    parser.add_argument("--parts", type=int, default=1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
