@@ -4,7 +4,7 @@ import pytest
 
 from xai_lib.analyse import low_pass
 from xai_lib.attribute.backprop.rules import deconv
-from xai_lib.show import source
+from xai_lib.show import source, table
 
 
 def undocumented(a, b):
@@ -28,3 +28,13 @@ def test_source_keeps_a_docstring_without_a_list_of_parameters():
 def test_source_of_no_python_function():
     with pytest.raises(TypeError, match="written in Python, got a int"):
         source(3)
+
+
+def test_a_table_of_anything():
+    shown = table(("a", "b"), (1, 0.5), ("x", None)).data.splitlines()
+    assert shown == ["| a | b |", "| --- | --- |", "| 1 | 0.5 |", "| x | None |"]
+
+
+def test_rows_of_two_lengths_are_no_table():
+    with pytest.raises(ValueError, match=r"one length, got \[1, 2\]"):
+        table(("a", "b"), (1,))

@@ -84,3 +84,30 @@ def test_chunks_give_the_interval_of_one_piece(monkeypatch):
 def test_bad_input_is_refused(values, options, message):
     with pytest.raises(ValueError, match=message):
         bootstrap(values, **options)
+
+
+def test_values_of_a_group_are_drawn_together():
+    """Copies of a value within its group add no knowledge."""
+    values = torch.randn(20, generator=torch.Generator().manual_seed(0))
+    single = bootstrap(values)
+    repeated = bootstrap(values.repeat_interleave(5), groups=torch.arange(100) // 5)
+    assert repeated == pytest.approx(single)
+    naive = bootstrap(values.repeat_interleave(5))
+    assert naive[1] - naive[0] < 0.6 * (single[1] - single[0])
+
+
+def test_groups_may_differ_in_size():
+    values, groups = [0.0, 0.0, 0.0, 1.0], [7, 7, 7, 3]
+    low, high = bootstrap(values, groups=groups)
+    assert (low, high) == (0, 1)  # both draws may hit one group
+    median = bootstrap(values, "median", groups=groups)
+    assert median == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "groups, said",
+    [([1, 2], r"shape \(4,\), got \(2,\)"), ([1, 1, 1, 1], "at least 2, got 1")],
+)
+def test_groups_are_refused(groups, said):
+    with pytest.raises(ValueError, match=said):
+        bootstrap([0.0, 1, 2, 3], groups=groups)

@@ -12,7 +12,7 @@ from xai_lib.show.panels import curve_panels, dot_panels
 from xai_lib.show.pictures import spectrum_image
 from xai_lib.show.plots import curve_plot, spectra_plot
 from xai_lib.show.scatter import scatter_panels
-from xai_lib.show.source import source
+from xai_lib.show.source import source, table
 from xai_lib.show.style import (
     ABSOLUTE,
     SIGNED,
@@ -44,6 +44,7 @@ __all__ = [
     "source",
     "spectra_plot",
     "spectrum_image",
+    "table",
     "use_style",
     "wiring",
 ]

@@ -1,4 +1,4 @@
-"""The code a chapter is about, printed from the library itself."""
+"""What a chapter prints: the code it is about, from the library itself; tables."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import inspect
 import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from xai_lib.study.summaries import markdown_table
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -40,3 +42,26 @@ def source(function: Callable) -> Markdown:
     if "\nParameters\n" in (ast.get_docstring(ast.parse(text).body[0]) or ""):
         del lines[body[0].lineno - 1 : body[0].end_lineno]
     return Markdown("\n".join(["```python", *lines, "```"]))
+
+
+def table(*rows) -> Markdown:
+    """Show rows of cells as a table; the first is its head.
+
+    Parameters
+    ----------
+    *rows : sequences of one length, of anything that can be printed
+
+    Returns
+    -------
+    IPython Markdown: let it be the last expression of a cell.
+
+    Examples
+    --------
+    >>> print(table(("method", "score"), ("gradient", 0.25)).data)
+    | method | score |
+    | --- | --- |
+    | gradient | 0.25 |
+    """
+    from IPython.display import Markdown
+
+    return Markdown(markdown_table(rows))

@@ -4,6 +4,7 @@ from xai_lib.study.claims import Claim, Criterion, Revision, load_claims, load_p
 from xai_lib.study.ledger import ledger, record, rows, verdict
 from xai_lib.study.recorded import recorded
 from xai_lib.study.statistics import bootstrap
+from xai_lib.study.summaries import check_table, summary
 from xai_lib.study.verdicts import Check, Verdict, decide
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Revision",
     "Verdict",
     "bootstrap",
+    "check_table",
     "decide",
     "ledger",
     "load_claims",
@@ -20,5 +22,6 @@ __all__ = [
     "record",
     "recorded",
     "rows",
+    "summary",
     "verdict",
 ]

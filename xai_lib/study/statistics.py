@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ def bootstrap(
     n_resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
+    groups: Tensor | Sequence[int] | None = None,
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of a statistic over images.
 
@@ -36,6 +38,8 @@ def bootstrap(
         Coverage of the interval, between 0 and 1.
     seed : int
         Seed of the resampling; the same seed gives the same interval.
+    groups : (N,) of int, optional
+        Values of one group are drawn together, for instance the heads of one grid.
 
     Returns
     -------
@@ -44,8 +48,8 @@ def bootstrap(
 
     Notes
     -----
-    Images are the units that are resampled; whatever was averaged inside an image
-    (subsets, perturbations, methods) stays as it is. The percentile interval is
+    Images, or groups, are the units that are resampled; whatever was averaged inside an
+    image (subsets, perturbations, methods) stays as it is. The percentile interval is
     used, without bias correction. The median of an even number of values is the mean
     of the middle two, as in numpy and unlike `torch.median`.
 
@@ -60,7 +64,13 @@ def bootstrap(
         raise ValueError(f"n_resamples must be at least 1, got {n_resamples}")
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
-    replicates = _resample(data, _as_statistic(statistic), n_resamples, seed)
+    statistic, members = _as_statistic(statistic), _as_members(groups, len(data))
+    if members is None:
+        replicates = _resample(data, statistic, n_resamples, seed)
+    else:
+        pick = partial(_of_groups, data, statistic, members)
+        numbers = torch.arange(len(members), dtype=torch.float64)
+        replicates = _resample(numbers, pick, n_resamples, seed)
     tail = (1 - level) / 2
     ends = replicates.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64))
     return float(ends[0]), float(ends[1])
@@ -75,6 +85,29 @@ def _as_values(values: Tensor | Sequence[float]) -> Tensor:
         bad = (~data.isfinite()).nonzero().flatten().tolist()
         raise ValueError(f"values must be finite, got NaN or infinity at {bad}")
     return data
+
+
+def _as_members(groups, count: int) -> list[Tensor] | None:
+    """Return the places of each group's values, or None where each is its own."""
+    if groups is None:
+        return None
+    groups = torch.as_tensor(groups).flatten()
+    if len(groups) != count:
+        raise ValueError(f"groups must have shape ({count},), got ({len(groups)},)")
+    names, place = groups.unique(return_inverse=True)
+    if len(names) < 2:
+        raise ValueError("groups must be at least 2, got 1")
+    return [(place == k).nonzero().flatten() for k in range(len(names))]
+
+
+def _of_groups(data: Tensor, statistic, members: list[Tensor], drawn: Tensor) -> Tensor:
+    """Return the statistic (R,) of all values of the drawn groups (R, G)."""
+    drawn = drawn.long()
+    if len({len(part) for part in members}) == 1:
+        places = torch.stack(members)[drawn].flatten(1)  # (R, N)
+        return torch.as_tensor(statistic(data[places]))
+    rows = [torch.cat([members[k] for k in row]) for row in drawn.tolist()]
+    return torch.cat([torch.as_tensor(statistic(data[row][None])) for row in rows])
 
 
 def _as_statistic(statistic: Statistic) -> Callable[[Tensor], Tensor]:
