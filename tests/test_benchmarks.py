@@ -72,6 +72,18 @@ def test_relevance_rows_agree_with_zennit(bench):
     assert set(case.ours()) == set(relevance.STARTS)
 
 
+def test_the_di_full_row_scores_one_everywhere(bench):
+    localisation = importlib.import_module("localisation")
+    torch.manual_seed(0)
+    parts = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    net = nn.Sequential(*parts, nn.Linear(4, 6)).eval().requires_grad_(False)
+    case = localisation.grid_case(net, images(8))
+    case.raw()
+    scores = case.ours()
+    assert case.passes == 44 and scores.shape == (6, 2, 2)
+    assert torch.equal(scores, torch.ones(6, 2, 2))
+
+
 def test_a_wrong_value_is_seen(bench, cases):
     pytest.importorskip("captum")
     wrong = replace(cases[0], ours=lambda: 1.01 * cases[0].peer())

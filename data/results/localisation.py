@@ -32,7 +32,7 @@ from xai_lib.assets import load_images, load_model
 from xai_lib.assets.cifar_zoo import NETS
 from xai_lib.attribute import METHODS
 from xai_lib.attribute.noisy import noisy_gradients
-from xai_lib.evaluate.agg_att import BINS, bin_members
+from xai_lib.evaluate.agg_att import BINS
 from xai_lib.evaluate.grids import GridNet, stitch
 from xai_lib.evaluate.localisation import as_scored, cell_masses
 from xai_lib.evaluate.sampling import confident, sample_grids
@@ -46,6 +46,7 @@ LAYERS = ["final", "input", "middle"]
 NOISY = ["smoothgrad", "squaregrad", "vargrad"]
 FAMILIES = {name: method.family for name, method in METHODS.items()}
 CAMS = [name for name, family in FAMILIES.items() if family == "cam"]
+LEAST = 26  # fewer maps leave a bin empty
 STRIPS = [1 / 7, 2 / 7]
 SEED = 0
 NOTES = {
@@ -61,6 +62,8 @@ NOTES = {
     "groups": "photographs, DiFull and DiPart: the class of each grid's pair",
     "scores": "share of the positive mass in the head's own cell, in 1/1000, grid by "
     "grid, in each of them head by head; repeated: in the other cell of that class",
+    "bins": "of AggAtt, maps of all heads, each seen from its own cell; decline: the "
+    "smallest drop from bin to bin; random: the bins filled at random, a control",
     "leak": "DiPart: median share of the mass outside the cell that lies within 1/7 "
     "and 2/7 of a cell's side of it; of a uniform leak 0.102 and 0.218",
 }
@@ -323,26 +326,40 @@ def listed(values: np.ndarray) -> str:
 
 
 def bins_of(masses: np.ndarray, heads: list[int]):
-    """Yield (order, bin, maps, own share, repeated share) of every bin's mean map.
+    """Yield (order, bin, maps, own, low, high, repeated, low, high) of the bins' means.
 
-    Maps of all heads count, each seen from its own cell.
+    Maps of all heads count, each seen from its own cell. The bin "decline" holds the
+    smallest drop of the own share from one bin to the next. Intervals: 95%, grids
+    drawn anew.
     """
-    own = np.concatenate([masses[:, i, head] for i, head in enumerate(heads)])
-    other = np.concatenate([masses[:, i, -1 - head] for i, head in enumerate(heads)])
-    whole = masses.transpose(1, 0, 2).reshape(-1, masses.shape[-1]).sum(-1)
+    own = np.stack([masses[:, i, head] for i, head in enumerate(heads)], 1)
+    other = np.stack([masses[:, i, -1 - head] for i, head in enumerate(heads)], 1)
+    values = np.stack([own, other, masses.sum(-1)], -1)  # (grids, heads, 3)
+    if len(own) * len(heads) < LEAST:
+        return
+    g = np.random.default_rng(SEED)
+    for order in ("score", "random"):
+        found = bin_shares(values, order, g)
+        again = [
+            bin_shares(values[g.integers(len(values), size=len(values))], order, g)
+            for _ in range(300)
+        ]
+        low, high = np.percentile(again, [2.5, 97.5], axis=0)
+        names = [f"{a:g}-{b:g}" for a, b in BINS] + ["decline"]
+        parts = np.stack([found, np.minimum(low, found), np.maximum(high, found)], -1)
+        for name, pair in zip(names, parts, strict=True):
+            yield order, name, own.size, *(f"{v:.4f}" for v in pair.ravel())
+
+
+def bin_shares(values: np.ndarray, order: str, g: np.random.Generator) -> np.ndarray:
+    """Return the own and the repeated share of each bin's mean map, and the decline."""
+    own, other, whole = values.reshape(-1, 3).T
     score = np.where(whole > 1e-7, own / np.maximum(whole, 1e-7), 0)
-    ranked = bin_members(torch.tensor(score), torch.tensor(own))
-    mixed = torch.randperm(
-        len(own), generator=torch.Generator().manual_seed(SEED)
-    ).split([len(part) for part in ranked])
-    for order, members in (("score", ranked), ("random", mixed)):
-        for (low, high), part in zip(BINS, members, strict=True):
-            total = max(whole[part.numpy()].sum(), 1e-7)
-            yield (
-                *(order, f"{low:g}-{high:g}", len(part)),
-                f"{own[part.numpy()].sum() / total:.4f}",
-                f"{other[part.numpy()].sum() / total:.4f}",
-            )
+    rank = np.lexsort((-own, -score)) if order == "score" else g.permutation(len(own))
+    edges = [(round(len(own) * a / 100), round(len(own) * b / 100)) for a, b in BINS]
+    sums = np.array([values.reshape(-1, 3)[rank[a:b]].sum(0) for a, b in edges])
+    found = sums[:, :2] / np.maximum(sums[:, 2:], 1e-7)  # (bins, 2)
+    return np.vstack([found, -np.diff(found, axis=0).max(0)])
 
 
 def write_tables() -> None:
@@ -362,7 +379,8 @@ def write_tables() -> None:
     columns = "model,setting,at,cells,method,n,median,q1,q3,repeated,leak_1_7,leak_2_7"
     columns += ",groups,scores,repeated_scores,refused"
     tables.write_table("localisation.csv", head, columns, scores)
-    columns = "model,setting,at,cells,method,order,bin,maps,own,repeated"
+    columns = "model,setting,at,cells,method,order,bin,maps,own,own_low,own_high"
+    columns += ",repeated,repeated_low,repeated_high"
     tables.write_table("localisation_bins.csv", head, columns, bins)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from cases import FULL, Case, all_cases, captum
+from localisation import grid_case
 from relevance import csc_case, relevance_cases, zennit
 from table import table
 from torch import Tensor
@@ -77,7 +78,8 @@ def describe(model_name: str, x: Tensor) -> str:
     return (
         f"{model_name}, {shape}, float32, {threads} threads, {versions}. A pass is a "
         "forward and backward pass to the input, for rise and occlusion a forward "
-        "pass, for csc the same signals from repeated images. The peer is captum, for "
+        "pass, for csc the same signals from repeated images, for di_full a pass of "
+        "the one cell that a head sees. The peer is captum, for "
         "lrp zennit on the network with its BatchNorms folded. Differences are shares "
         "of the peer's largest value, for lrp in float64."
     )
@@ -100,6 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
         *all_cases(net.model, x, target, "layer4", FULL),
         *relevance_cases(net.model, x, target),
         csc_case(net.model, x[:2]),
+        grid_case(net.model, x),
     ]
     for case in cases:
         print(f"... {case.name}", flush=True)

@@ -8,6 +8,7 @@ from xai_lib.show.frames import Frames
 from xai_lib.show.grid_pictures import agg_att_figure, show_grid
 from xai_lib.show.intervals import interval_plot
 from xai_lib.show.maps import show_maps
+from xai_lib.show.matrix import matrix_panels
 from xai_lib.show.panels import curve_panels, dot_panels
 from xai_lib.show.pictures import spectrum_image
 from xai_lib.show.plots import curve_plot, spectra_plot
@@ -35,6 +36,7 @@ __all__ = [
     "dot_panels",
     "explore",
     "interval_plot",
+    "matrix_panels",
     "method_colour",
     "method_label",
     "scatter_panels",
