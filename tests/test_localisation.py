@@ -21,7 +21,7 @@ from xai_lib.evaluate import (
     stitch,
     unstitch,
 )
-from xai_lib.evaluate.grids import sliding
+from xai_lib.evaluate.cells import sliding
 from xai_lib.evaluate.localisation import SCORES
 
 FAST = {
@@ -171,6 +171,28 @@ def test_di_full_heads_are_our_own_nets(name):
         with torch.no_grad():
             gap = (grid(h) - net.model(cells[:, 3])).abs().max()
         assert gap < 1e-5
+
+
+IMAGENET = ["resnet18", "mobilenet_v2", "efficientnet_lite0", "resnet50_caffe"]
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_the_imagenet_architectures_can_be_cut_at_their_named_layers(name):
+    net = fresh_model(name)
+    cells = grid_cells(1, 2, height=64, width=64)
+    for layer in net.layers.values():
+        for setting in SCORES:
+            grid = GridNet(net.model, (3, 64, 64), 2, setting, layer)
+            with torch.no_grad():
+                logits = grid(grid.before(stitch(cells)))
+                if setting == "di_full":
+                    want = net.model(cells[:, 0])
+                elif setting == "grid_pg":
+                    want = net.model(stitch(cells))
+                else:
+                    continue
+            gap = (logits - want).abs().max() / want.abs().max()
+            assert gap < 1e-5, (layer, setting)
 
 
 @pytest.mark.parametrize("layer", [None, "0", "2"])

@@ -33,7 +33,8 @@ from xai_lib.assets.cifar_zoo import NETS
 from xai_lib.attribute import METHODS
 from xai_lib.attribute.noisy import noisy_gradients
 from xai_lib.evaluate.agg_att import BINS
-from xai_lib.evaluate.grids import GridNet, stitch
+from xai_lib.evaluate.cells import stitch
+from xai_lib.evaluate.grids import GridNet
 from xai_lib.evaluate.localisation import as_scored, cell_masses
 from xai_lib.evaluate.sampling import confident, sample_grids
 

@@ -2,8 +2,9 @@
 
 from xai_lib.evaluate.adversarial import sign_gradient_attack
 from xai_lib.evaluate.agg_att import BINS, AggAtt, agg_att, bin_members
+from xai_lib.evaluate.cells import stitch, unstitch
 from xai_lib.evaluate.fidelity import deletion, deletion_curve
-from xai_lib.evaluate.grids import GridNet, stitch, unstitch
+from xai_lib.evaluate.grids import GridNet
 from xai_lib.evaluate.linear import first_order_correlation, pearson
 from xai_lib.evaluate.localisation import (
     as_scored,

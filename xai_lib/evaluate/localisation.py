@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from xai_lib._check import check_model
 from xai_lib.attribute.registry import Method, find_method
-from xai_lib.evaluate.grids import GridNet, as_cells, side, stitch
+from xai_lib.evaluate.cells import as_cells, side, stitch
+from xai_lib.evaluate.grids import GridNet
 from xai_lib.evaluate.sanity import reduction_of
 
 NOTHING = 1e-7
