@@ -130,7 +130,7 @@ def test_confident_images_are_right_and_come_surest_first():
     sure, y = p.max(1)
     y = y.clone()
     y[::3] = (y[::3] + 1) % 5  # these are wrong
-    kept = confident(net, x, y, threshold=float(sure.median()))
+    kept = confident(net, x, y, threshold=float(sure.median().detach()))
     assert all(k % 3 for k in kept.tolist())
     assert (sure[kept] >= sure.median()).all()
     assert (sure[kept][:-1] >= sure[kept][1:]).all()

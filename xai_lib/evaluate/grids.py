@@ -258,6 +258,5 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 
 def _digest(row: Tensor) -> bytes:
-    return blake2b(
-        row.detach().contiguous().cpu().numpy().tobytes(), digest_size=16
-    ).digest()
+    whole = row.detach().cpu().contiguous().flatten().view(torch.uint8)
+    return blake2b(whole.numpy().tobytes(), digest_size=16).digest()
