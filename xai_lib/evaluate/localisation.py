@@ -137,7 +137,17 @@ def at_layer(method: str | Callable, layer: str | None) -> Callable[..., Tensor]
 def as_scored(
     maps: Tensor, method: str | Callable[..., Tensor], size: tuple[int, int]
 ) -> Tensor:
-    """Return maps (B, C, h, w) as they are scored: one channel, of the grid's size.
+    """Return maps as they are scored: one channel, of the grid's size.
+
+    Parameters
+    ----------
+    maps : Tensor, shape (B, C, h, w), signed
+    method : decides whether absolute values are summed, as for `grid_maps`
+    size : (height, width) of the grid
+
+    Returns
+    -------
+    Tensor, shape (B, 1, height, width)
 
     Examples
     --------
