@@ -80,8 +80,8 @@ def test_the_di_full_row_scores_one_everywhere(bench):
     case = localisation.grid_case(net, images(8))
     case.raw()
     scores = case.ours()
-    assert case.passes == 44 and scores.shape == (6, 2, 2)
-    assert torch.equal(scores, torch.ones(6, 2, 2))
+    assert case.passes == 44 and scores.shape == (6, 8, 2)
+    assert torch.equal(scores, torch.ones(6, 8, 2))
 
 
 def test_a_wrong_value_is_seen(bench, cases):

@@ -151,4 +151,8 @@ def vargrad(
             f"n_samples must be at least 2 for a variance, got {n_samples}"
         )
     own = {"layer": layer, "n_samples": n_samples, "noise": noise, "seed": seed}
-    return torch.stack([g.var(0) for g in noisy_gradients(model, x, target, **own)])
+    parts = [
+        (g - g.mean(0)).square().sum(0) / (n_samples - 1)  # g.var(0) takes far longer
+        for g in noisy_gradients(model, x, target, **own)
+    ]
+    return torch.stack(parts)
