@@ -211,7 +211,7 @@ def strips(maps: Tensor, n: int, head: int) -> Tensor:
 def jobs(chosen):
     """Yield (network, setting, n, layer, method, part) for all that can be run."""
     methods = ["noisy" if m == "smoothgrad" else m for m in METHODS]
-    methods = [m for m in methods if m not in NOISY] + ["random"]
+    methods = [m for m in [*methods, "random"] if m not in [*NOISY, *chosen.without]]
     groups = {
         "slow": [m for m in methods if FAMILIES.get(m) == "prediction"],
         "quick": [m for m in methods if FAMILIES.get(m) != "prediction"],
@@ -408,6 +408,7 @@ if __name__ == "__main__":
     parser.add_argument("--cells", nargs="+", type=int, default=[2])
     parser.add_argument("--groups", nargs="+", default=["quick", "slow"])
     parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument("--without", nargs="+", default=[], help="methods left out")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
