@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from xai_lib.attribute import (
     METHODS,
     ablation_cam,
-    grad_cam,
     grad_cam_pp,
     layer_cam,
     score_cam,
@@ -87,13 +86,11 @@ def test_grad_cam_pp_does_not_overflow_for_large_logits():
     assert maps.isfinite().all() and maps.max() > 0
 
 
-def test_ablation_cam_is_grad_cam_where_the_rest_is_linear():
+def test_ablation_cam_takes_what_a_channel_gave_where_the_rest_is_linear():
     A, net = activations(), head_only()
-    want = 15 * grad_cam(net, A, LABELS, layer="input") * 1.0
     falls = A.mean((2, 3)) * net[2].weight[LABELS]  # what channel k gave the logit
     by_hand = torch.einsum("bk,bkhw->bhw", falls, A)[:, None].clamp(min=0)
     torch.testing.assert_close(ablation_cam(net, A, LABELS, layer="input"), by_hand)
-    assert want.shape == by_hand.shape
 
 
 def test_ablation_cam_keeps_its_sign_where_the_logit_is_negative():

@@ -12,14 +12,13 @@ provenance in the lines that start with ``#``.
 
 import argparse
 import gc
-import os
-import subprocess
 import time
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from tables import current_commit, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -449,21 +448,6 @@ def run(models: list[str], stages: list[str]) -> None:
         seconds = time.process_time() - start
         save(shard, result | {"seconds": seconds, "commit": commit})
         print(f"{stage} {' '.join(job)} {seconds:.0f} s", flush=True)
-
-
-def current_commit() -> str:
-    """Return the commit that is checked out."""
-    asked = ["git", "rev-parse", "HEAD"]
-    answer = subprocess.run(asked, cwd=HERE, capture_output=True, text=True)
-    return answer.stdout.strip() or "not in a checkout"
-
-
-def save(path: Path, arrays: dict) -> None:
-    """Write a shard whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}.npz")
-    np.savez_compressed(part, **arrays)
-    os.replace(part, path)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,7 @@ import argparse
 import csv
 import datetime
 import gc
-import os
 import platform
-import subprocess
 import time
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -27,18 +25,23 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import tables
 import torch
+from tables import current_commit, save, write_table
 from torch import Tensor
 
 from xai_lib.assets import load_images, load_model
 from xai_lib.assets.cifar_zoo import NETS
 from xai_lib.attribute import METHODS
 from xai_lib.attribute.noisy import noisy_gradients
-from xai_lib.evaluate.agg_att import BINS
-from xai_lib.evaluate.cells import stitch
+from xai_lib.evaluate.agg_att import BINS, bin_members, in_bins
+from xai_lib.evaluate.cells import heads_of, stitch
 from xai_lib.evaluate.grids import GridNet
-from xai_lib.evaluate.localisation import as_scored, cell_masses
+from xai_lib.evaluate.localisation import (
+    NOTHING,
+    as_scored,
+    cell_masses,
+    shares_of,
+)
 from xai_lib.evaluate.sampling import confident, sample_grids
 
 HERE = Path(__file__).resolve().parent
@@ -83,9 +86,8 @@ def noisy(model, x: Tensor, target: Tensor, layer=None) -> dict[str, Tensor]:
 
 
 def noise(model, x: Tensor, target: Tensor, layer=None) -> Tensor:
-    """Return random maps, a control."""
-    generator = torch.Generator().manual_seed(SEED)
-    return torch.randn(len(x), 1, *x.shape[2:], generator=generator)
+    """Return random maps, a control; every grid and head has its own."""
+    return torch.randn(len(x), 1, *x.shape[2:])
 
 
 def explained(method: str, ours: bool, layer: str):
@@ -149,12 +151,13 @@ def measure(
     count = grids_of(name, method, layer, n)
     count = (count + 1) // 2 if setting == "grid_pg" else count
     start = part * count
-    heads = range(n**2) if setting == "grid_pg" else (0, n**2 - 1)
+    heads = heads_of(setting, n)
     cells, classes = (own[start:] for own in drawn(name, setting, n, start + count))
     size = tuple(n * k for k in cells.shape[3:])
     function = explained(method, ours, layer)
     wired = GridNet(net.model, cells.shape[2:], n, setting, net.layers[layer])
-    wired.heads, found = tuple(heads), {}
+    wired.heads, found = heads, {}
+    torch.manual_seed(SEED)  # of the random maps
     for rows in torch.arange(count).split(40 if ours else 4):
         key = (name, setting, n, layer, start + int(rows[0]), len(rows))
         h = before(wired, cells[rows], key)
@@ -266,21 +269,6 @@ def in_table() -> set[tuple]:
     }
 
 
-def current_commit() -> str:
-    """Return the commit that is checked out."""
-    asked = ["git", "rev-parse", "HEAD"]
-    answer = subprocess.run(asked, cwd=HERE, capture_output=True, text=True)
-    return answer.stdout.strip() or "not in a checkout"
-
-
-def save(path: Path, arrays: dict) -> None:
-    """Write a shard whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}.npz")
-    np.savez_compressed(part, **arrays)
-    os.replace(part, path)
-
-
 def provenance(commits: set[str], seconds: float) -> str:
     """Return the head of a table."""
     notes = {
@@ -293,12 +281,6 @@ def provenance(commits: set[str], seconds: float) -> str:
         "seconds": f"{seconds:.0f} of processor time",
     } | NOTES
     return "".join(f"# {key}: {value}\n" for key, value in notes.items())
-
-
-def shares(masses: np.ndarray) -> np.ndarray:
-    """Return each cell's share of the mass; 0 where there is none."""
-    total = masses.sum(-1, keepdims=True)
-    return np.where(total > 1e-7, masses / np.maximum(total, 1e-7), 0)
 
 
 def joined(paths: list[Path]) -> dict[str, np.ndarray]:
@@ -319,12 +301,12 @@ def rows_of(key: tuple, paths: list[Path]):
         named = NOISY if method == "noisy" else [method]
         return [(*key, one, 0, *[""] * 9, held["refused"]) for one in named], []
     scores, bins = [], []
-    heads = list(range(n * n)) if setting == "grid_pg" else [0, n * n - 1]
+    heads = heads_of(setting, n)
     pairs = name not in NETS and setting != "grid_pg"
     groups = " ".join(map(str, held["classes"])) if pairs else ""
     for one in (k.split("|")[0] for k in held if k.endswith("|masses")):
         masses = held[f"{one}|masses"]  # (grids, heads, n*n)
-        part = shares(masses)
+        part = shares_of(torch.tensor(masses)).numpy()
         own = np.stack([part[:, i, head] for i, head in enumerate(heads)], 1)
         other, repeated = "", ""
         if setting != "grid_pg":
@@ -343,7 +325,7 @@ def rows_of(key: tuple, paths: list[Path]):
 
 def leaks(near: np.ndarray) -> list[str]:
     """Return the median shares of the leak within the two strips."""
-    leaked = near[near[..., 2] > 1e-7]
+    leaked = near[near[..., 2] > NOTHING]
     if not len(leaked):
         return ["", ""]
     return [f"{np.median(leaked[:, k] / leaked[:, 2]):.4f}" for k in (0, 1)]
@@ -385,12 +367,14 @@ def bins_of(masses: np.ndarray, heads: list[int]):
 
 def bin_shares(values: np.ndarray, order: str, g: np.random.Generator) -> np.ndarray:
     """Return the own and the repeated share of each bin's mean map, and the decline."""
-    own, other, whole = values.reshape(-1, 3).T
-    score = np.where(whole > 1e-7, own / np.maximum(whole, 1e-7), 0)
-    rank = np.lexsort((-own, -score)) if order == "score" else g.permutation(len(own))
-    edges = [(round(len(own) * a / 100), round(len(own) * b / 100)) for a, b in BINS]
-    sums = np.array([values.reshape(-1, 3)[rank[a:b]].sum(0) for a, b in edges])
-    found = sums[:, :2] / np.maximum(sums[:, 2:], 1e-7)  # (bins, 2)
+    values = torch.tensor(values).reshape(-1, 3)
+    own, whole = values[:, 0], values[:, 2]
+    if order == "score":
+        members = bin_members(shares_of(torch.stack([own, whole - own], 1))[:, 0], own)
+    else:
+        members = in_bins(torch.tensor(g.permutation(len(own))))
+    sums = torch.stack([values[part].sum(0) for part in members]).numpy()
+    found = sums[:, :2] / np.maximum(sums[:, 2:], NOTHING)  # (bins, 2)
     return np.vstack([found, -np.diff(found, axis=0).max(0)])
 
 
@@ -413,10 +397,10 @@ def write_tables() -> None:
     head = provenance(commits, seconds)
     columns = "model,setting,at,cells,method,n,median,q1,q3,repeated,leak_1_7,leak_2_7"
     columns += ",groups,scores,repeated_scores,refused"
-    tables.write_table("localisation.csv", head, columns, scores)
+    write_table("localisation.csv", head, columns, scores)
     columns = "model,setting,at,cells,method,order,bin,maps,own,own_low,own_high"
     columns += ",repeated,repeated_low,repeated_high"
-    tables.write_table("localisation_bins.csv", head, columns, bins)
+    write_table("localisation_bins.csv", head, columns, bins)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,7 @@ model, ``chains``, the simulation with random matrices.
 
 import argparse
 import gc
-import os
 import platform
-import subprocess
 import sys
 import time
 from copy import deepcopy
@@ -26,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tables import write_table
+from tables import current_commit, save, write_table
 from torch import Tensor, nn
 
 import xai_lib
@@ -401,17 +399,8 @@ class shard:
             return
         seconds = time.process_time() - self.began
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".{os.getpid()}.npz")
-        np.savez_compressed(part, seconds=seconds, commit=current_commit(), **self.done)
-        os.replace(part, self.path)
+        save(self.path, {"seconds": seconds, "commit": current_commit()} | self.done)
         print(f"{self.label}: {seconds:.0f} s", flush=True)
-
-
-def current_commit() -> str:
-    """Return the commit that is checked out."""
-    asked = ["git", "rev-parse", "HEAD"]
-    answer = subprocess.run(asked, cwd=HERE, capture_output=True, text=True)
-    return answer.stdout.strip() or "not in a checkout"
 
 
 def read(kind: str):

@@ -12,16 +12,14 @@ provenance in the lines that start with ``#``.
 """
 
 import argparse
-import os
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from tables import write_table
+from tables import current_commit, save, write_table
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
@@ -207,21 +205,6 @@ def run(models: list[str], limit: int | None, backwards: bool) -> None:
             print(
                 f"  {done}/{len(right)} {photos.names[i]} {seconds:.0f} s", flush=True
             )
-
-
-def current_commit() -> str:
-    """Return the commit that is checked out."""
-    asked = ["git", "rev-parse", "HEAD"]
-    answer = subprocess.run(asked, cwd=HERE, capture_output=True, text=True)
-    return answer.stdout.strip() or "not in a checkout"
-
-
-def save(path: Path, arrays: dict) -> None:
-    """Write a shard whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}.npz")
-    np.savez_compressed(part, **arrays)
-    os.replace(part, path)
 
 
 def provenance(shards: list[Path], seconds: float, commits: set[str]) -> str:

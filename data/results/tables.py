@@ -1,13 +1,31 @@
-"""Write the recorded tables of this folder, and keep what a new run did not redo."""
+"""What the scripts here share: shards, and tables that keep what was there before."""
 
 import csv
 import os
 import re
+import subprocess
 from pathlib import Path
+
+import numpy as np
 
 HERE = Path(__file__).resolve().parent
 KEYS = {"model", "weights", "how", "method", "quantity", "law", "width", "kind"}
 KEYS |= {"weighting", "matrix", "setting", "at", "cells", "order", "bin"}
+
+
+def current_commit() -> str:
+    """Return the commit that is checked out."""
+    asked = ["git", "rev-parse", "HEAD"]
+    answer = subprocess.run(asked, cwd=HERE, capture_output=True, text=True)
+    return answer.stdout.strip() or "not in a checkout"
+
+
+def save(path: Path, arrays: dict) -> None:
+    """Write a shard, a compressed file of arrays, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{os.getpid()}.npz")
+    np.savez_compressed(part, **arrays)
+    os.replace(part, path)
 
 
 def write_table(name: str, head: str, columns: str, rows) -> None:

@@ -60,7 +60,17 @@ def bin_members(
     [2, 3, 45, 45, 3, 2]
     """
     order = mass.argsort(descending=True, stable=True)
-    order = order[scores[order].argsort(descending=True, stable=True)]
+    return in_bins(order[scores[order].argsort(descending=True, stable=True)], bins)
+
+
+def in_bins(order: Tensor, bins: Sequence[tuple[float, float]] = BINS) -> list[Tensor]:
+    """Cut maps in their order (N,) into bins, percentiles (from, to) of the rank.
+
+    Examples
+    --------
+    >>> [len(part) for part in in_bins(torch.arange(100))]
+    [2, 3, 45, 45, 3, 2]
+    """
     edges = [
         (round(len(order) * a / 100), round(len(order) * b / 100)) for a, b in bins
     ]

@@ -84,6 +84,17 @@ def side(count: int) -> int:
     return n
 
 
+def heads_of(setting: str, n: int) -> tuple[int, ...]:
+    """Return the cells whose class is explained: all in GridPG, else first and last.
+
+    Examples
+    --------
+    >>> heads_of("grid_pg", 2), heads_of("di_full", 3)
+    ((0, 1, 2, 3), (0, 8))
+    """
+    return tuple(range(n**2)) if setting == "grid_pg" else (0, n**2 - 1)
+
+
 def cell_of(grid: Tensor, n: int, head: int) -> Tensor:
     """Return one cell of each grid, (B, C, H, W)."""
     H, W = (length // n for length in grid.shape[2:])

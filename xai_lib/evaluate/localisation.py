@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from xai_lib._check import check_model
 from xai_lib.attribute.registry import Method, find_method
-from xai_lib.evaluate.cells import as_cells, side, stitch
+from xai_lib.evaluate.cells import as_cells, heads_of, side, stitch
 from xai_lib.evaluate.grids import GridNet
 from xai_lib.evaluate.sanity import reduction_of
 
@@ -43,9 +43,20 @@ def cell_shares(maps: Tensor, n: int) -> Tensor:
     >>> cell_shares(torch.ones(4, 4), 2)
     tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
-    mass = cell_masses(maps, n)  # (..., n*n)
-    total = mass.sum(-1, keepdim=True)
-    return torch.where(total > NOTHING, mass / total.clamp(min=NOTHING), 0.0)
+    return shares_of(cell_masses(maps, n))
+
+
+def shares_of(masses: Tensor) -> Tensor:
+    """Return masses (..., n*n) over their sum; all 0 where that is at most 1e-7.
+
+    Examples
+    --------
+    >>> shares_of(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
+    tensor([[0.2500, 0.7500],
+            [0.0000, 0.0000]])
+    """
+    total = masses.sum(-1, keepdim=True)
+    return torch.where(total > NOTHING, masses / total.clamp(min=NOTHING), 0.0)
 
 
 def cell_masses(maps: Tensor, n: int) -> Tensor:
@@ -113,10 +124,9 @@ def grid_maps(
     cells = as_cells(cells)
     n = side(cells.shape[1])
     check_targets(targets, len(cells), n, setting)
-    if heads is None:
-        heads = range(n**2) if setting == "grid_pg" else (0, n**2 - 1)
+    heads = heads_of(setting, n) if heads is None else tuple(heads)
     net = GridNet(model, tuple(cells.shape[2:]), n, setting, layer)
-    net.heads, explain = tuple(heads), at_layer(method, layer)
+    net.heads, explain = heads, at_layer(method, layer)
     h, maps = net.before(stitch(cells)), []
     for head in heads:
         net.head = head
@@ -188,9 +198,8 @@ def _score(setting, model, cells, targets, method, layer) -> Tensor:
     n = side(cells.shape[1])
     maps = grid_maps(setting, model, cells, targets, method, layer)  # (B, heads, ., .)
     shares = cell_shares(maps, n)  # (B, heads, n*n)
-    heads = range(n**2) if setting == "grid_pg" else (0, n**2 - 1)
-    own = torch.tensor(list(heads), device=shares.device)
-    return shares.gather(2, own.view(1, -1, 1).expand(len(shares), -1, 1))[:, :, 0]
+    heads = heads_of(setting, n)
+    return shares[:, range(len(heads)), heads]  # of each head, its own cell
 
 
 def grid_pg(

@@ -1,15 +1,20 @@
 """What the plots share: labels at the ends of lines, rulers, printed names."""
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from xai_lib.show.style import (
+    ABSOLUTE,
     FAMILY_DASHES,
     FAMILY_LABELS,
     INK,
+    SIGNED,
     SOFT,
     families,
     method_label,
+    signed_norm,
 )
 
 _GAP = 13.5  # points between two labels, one line of letters of 10 points
@@ -142,3 +147,21 @@ def family_key(axis, names) -> None:
         handlelength=2.6,
         columnspacing=1.4,
     )
+
+
+def scale_bar(figure, signed: bool, label: str) -> None:
+    """Draw the colour scale below the pictures, the same size in every figure."""
+    cmap, norm = (SIGNED, signed_norm()) if signed else (ABSOLUTE, Normalize(0, 1))
+    width, height = figure.get_size_inches()
+    bar = figure.colorbar(
+        ScalarMappable(norm, cmap),
+        ax=figure.axes,
+        orientation="horizontal",
+        shrink=min(1, 3.2 / width),
+        aspect=min(width, 3.2) / 0.09,
+        pad=0.06 / height,
+    )
+    bar.set_label(label, fontsize=10)
+    bar.set_ticks([-1, 0, 1] if signed else [0, 1])
+    bar.ax.tick_params(labelsize=10, length=2, pad=2)
+    bar.outline.set_visible(False)

@@ -3,9 +3,14 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from xai_lib.show._axes import printed_names
 from xai_lib.show._data import as_array, as_named
-from xai_lib.show.panels import _blank_panels, _legend, _outer_labels, _references
+from xai_lib.show.panels import (
+    _blank_panels,
+    _legend,
+    _method_rows,
+    _outer_labels,
+    _references,
+)
 from xai_lib.show.style import INK, house_style, method_colour
 
 
@@ -59,22 +64,13 @@ def box_panels(
     figure, axes = _blank_panels(len(panels), columns, height, sharex=True, sharey=True)
     handles = []
     for axis, panel in zip(axes, panels, strict=True):
-        axis.set(title=panel, xlim=xlim, ylim=(len(names) - 0.5, -0.5))
+        axis.set(title=panel, xlim=xlim)
         handles += _references(axis, axis.axvline, references, panel)
         for row, name in enumerate(names):
-            if row % 2:
-                axis.axhspan(row - 0.5, row + 0.5, color="#f4f5f7", zorder=0)
             if panel in values[name]:
                 scores = as_array(values[name][panel], f"{name}, {panel}", 1)
                 _box(axis, row, scores, method_colour(name, row))
-        axis.set_yticks([])
-        axis.grid(True, axis="x")
-        axis.spines["left"].set_visible(False)
-    printed = printed_names(labels, names)
-    axes[0].set_yticks(range(len(names)), [printed[name] for name in names])
-    for axis in axes:
-        axis.tick_params(axis="both", labelsize=9.5)
-        axis.tick_params(axis="y", length=0)
+    _method_rows(axes, names, labels)
     _legend(figure, handles, 3)
     _outer_labels(figure, axes, xlabel)
     return figure

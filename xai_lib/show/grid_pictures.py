@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from xai_lib._check import check_maps
 from xai_lib.attribute.reduce import percentile_scale
+from xai_lib.show._axes import scale_bar
 from xai_lib.show._data import as_images
 from xai_lib.show.maps import _picture
 from xai_lib.show.style import (
@@ -107,9 +107,7 @@ def show_grid(
         _cells(axis, n, size, heads[k])
         axis.set_title(titles[k], fontsize=10, pad=4)
         axis.set_xlabel(notes[k], fontsize=10, labelpad=3)
-    _bar(
-        figure, SIGNED, signed_norm(), [-1, 0, 1], "attribution / its 99.5th percentile"
-    )
+    scale_bar(figure, True, "attribution / 99.5th percentile of |map|")
     return figure
 
 
@@ -173,21 +171,5 @@ def agg_att_figure(found, grids, maps, *, n: int, head: int = 0, bins=None) -> F
     for axis, name in zip(axes[:, 0], ("mean", "median grid", "its map"), strict=True):
         axis.set_ylabel(name, fontsize=10)
     label = "positive attribution / 99.5th percentile of the mean maps"
-    _bar(figure, ABSOLUTE, Normalize(0, 1), [0, 1], label)
+    scale_bar(figure, False, label)
     return figure
-
-
-def _bar(figure, cmap, norm, ticks, label: str) -> None:
-    width, height = figure.get_size_inches()
-    bar = figure.colorbar(
-        ScalarMappable(norm, cmap),
-        ax=figure.axes,
-        orientation="horizontal",
-        shrink=min(1, 3.2 / width),
-        aspect=min(width, 3.2) / 0.09,
-        pad=0.06 / height,
-    )
-    bar.set_label(label, fontsize=10)
-    bar.set_ticks(ticks)
-    bar.ax.tick_params(labelsize=10, length=2, pad=2)
-    bar.outline.set_visible(False)

@@ -3,12 +3,12 @@
 import textwrap
 
 import torch
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from xai_lib._check import check_maps
 from xai_lib.attribute.reduce import percentile_scale
+from xai_lib.show._axes import scale_bar
 from xai_lib.show._data import as_images, as_named
 from xai_lib.show.style import (
     ABSOLUTE,
@@ -63,22 +63,9 @@ def _map(axis, values, photo, signed: bool, image_alpha: float) -> None:
 
 
 def _scale_bar(figure, signed: bool, percentile: float) -> None:
-    """Draw the colour scale below the pictures, the same size in every figure."""
-    cmap, norm = (SIGNED, signed_norm()) if signed else (ABSOLUTE, Normalize(0, 1))
-    width, height = figure.get_size_inches()
-    bar = figure.colorbar(
-        ScalarMappable(norm, cmap),
-        ax=figure.axes,
-        orientation="horizontal",
-        shrink=min(1, 3.2 / width),
-        aspect=min(width, 3.2) / 0.09,
-        pad=0.06 / height,
-    )
+    """Draw the scale of maps that are divided by a percentile of their own."""
     what = "attribution" if signed else "|attribution|"
-    bar.set_label(f"{what} / {percentile:g}th percentile of |map|", fontsize=10)
-    bar.set_ticks([-1, 0, 1] if signed else [0, 1])
-    bar.ax.tick_params(labelsize=10, length=2, pad=2)
-    bar.outline.set_visible(False)
+    scale_bar(figure, signed, f"{what} / {percentile:g}th percentile of |map|")
 
 
 def _blank_blocks(images: int, maps: int, across: int, titles: list[str]):

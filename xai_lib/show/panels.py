@@ -128,24 +128,30 @@ def dot_panels(
     for axis, panel in zip(axes, panels, strict=True):
         if log:
             _log_axis(axis, "x")
-        axis.set(title=panel, xlim=xlim, ylim=(len(names) - 0.5, -0.5))
+        axis.set(title=panel, xlim=xlim)
         handles += _references(axis, axis.axvline, references, panel)
         for row, name in enumerate(names):
-            if row % 2:
-                axis.axhspan(row - 0.5, row + 0.5, color="#f4f5f7", zorder=0)
             if panel in values[name]:
                 triple = as_triple(values[name][panel], f"{name}, {panel}")
                 _dot(axis, row, triple, method_colour(name, row), xlim)
-        axis.grid(True, axis="x")
-        axis.tick_params(axis="y", length=0)
-        axis.spines["left"].set_visible(False)
-    printed = printed_names(labels, names)
-    axes[0].set_yticks(range(len(names)), [printed[name] for name in names])
-    for axis in axes:
-        axis.tick_params(axis="both", labelsize=9.5)
+    _method_rows(axes, names, labels)
     _legend(figure, handles, 3)
     _outer_labels(figure, axes, xlabel)
     return figure
+
+
+def _method_rows(axes, names, labels) -> None:
+    """Give panels that share a y axis one row per method, every second one shaded."""
+    printed = printed_names(labels, names)
+    axes[0].set_yticks(range(len(names)), [printed[name] for name in names])
+    for axis in axes:
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        for row in range(1, len(names), 2):
+            axis.axhspan(row - 0.5, row + 0.5, color="#f4f5f7", zorder=0)
+        axis.grid(True, axis="x")
+        axis.tick_params(axis="both", labelsize=9.5)
+        axis.tick_params(axis="y", length=0)
+        axis.spines["left"].set_visible(False)
 
 
 def _dot(axis, row: int, triple, colour: str, xlim) -> None:
