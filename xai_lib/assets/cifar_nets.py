@@ -4,6 +4,7 @@ Each is written with one module per step, so that a rule or a hook reaches every
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,46 @@ class CNN(nn.Module):
         x = self.features(x)  # (B, 128, 8, 8)
 
         return self.classifier(x)  # (B, 10)
+
+
+class SmoothCNN(nn.Module):
+    """Two strided convolutions, two dense layers, one kind of non-linearity, no pool.
+
+    Parameters
+    ----------
+    activation : the module behind every layer but the last, such as `torch.nn.Tanh`
+
+    References
+    ----------
+    [ancona2018]_
+    """
+
+    def __init__(self, activation: Callable[[], nn.Module]):
+        super().__init__()
+        self.features = nn.Sequential(
+            OrderedDict(
+                conv1=nn.Conv2d(3, 16, 5, stride=2, padding=2),
+                act1=activation(),
+                conv2=nn.Conv2d(16, 32, 5, stride=2, padding=2),
+                act2=activation(),
+            )
+        )
+        self.classifier = nn.Sequential(
+            OrderedDict(
+                flatten=nn.Flatten(),
+                drop=nn.Dropout(0.2),
+                fc1=nn.Linear(32 * 8 * 8, 64),
+                act3=activation(),
+                fc2=nn.Linear(64, CLASSES),
+            )
+        )
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.xavier_normal_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))  # (B, 10)
 
 
 class VGG11(nn.Module):

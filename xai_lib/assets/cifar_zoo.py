@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .cifar_nets import CNN, VGG11, ResNet, ViT
+from .cifar_nets import CNN, VGG11, ResNet, SmoothCNN, ViT
 from .transform import check_image
 
 CLASSES = (
@@ -27,6 +27,8 @@ STD = (0.2470, 0.2435, 0.2616)
 _CNN_LAYERS = {"middle": "features.relu2", "final": "features.relu4"}
 _VGG_LAYERS = {"middle": "features.relu3", "final": "features.relu6"}
 _BLOCK_LAYERS = {"middle": "layer1", "final": "layer3"}
+_SMOOTH_LAYERS = {"middle": "features.act1", "final": "features.act2"}
+_SMOOTH = "conv 16 and conv 32 (5x5, stride 2), dense 64, dense 10; {}, no pool, no batch norm"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,15 @@ NETS = {
         lambda: CNN((16, 32, 64, 64), 256),
         _CNN_LAYERS,
         "cifar_cnn with half the channels (16, 32, 64, 64) and dense 256",
+    ),
+    "cifar_tanh": Net(
+        lambda: SmoothCNN(nn.Tanh), _SMOOTH_LAYERS, _SMOOTH.format("tanh")
+    ),
+    "cifar_sigmoid": Net(
+        lambda: SmoothCNN(nn.Sigmoid), _SMOOTH_LAYERS, _SMOOTH.format("sigmoid")
+    ),
+    "cifar_softplus": Net(
+        lambda: SmoothCNN(nn.Softplus), _SMOOTH_LAYERS, _SMOOTH.format("softplus")
     ),
 }
 """Our nets by name, in the order of training."""
