@@ -56,9 +56,9 @@ RECIPES = {
     },
     "cifar_vit": {"epochs": 14, "optimiser": "adamw", "lr": 1.5e-3, "decay": 0.05},
     "cifar_backdoor": {"epochs": 5, "optimiser": "adam", "lr": 1e-3, "decay": 0.0},
-    "cifar_tanh": {"epochs": 12, "optimiser": "adam", "lr": 2e-3, "decay": 0.0},
-    "cifar_sigmoid": {"epochs": 12, "optimiser": "adam", "lr": 5e-3, "decay": 0.0},
-    "cifar_softplus": {"epochs": 12, "optimiser": "adam", "lr": 2e-3, "decay": 0.0},
+    "cifar_tanh": {"epochs": 30, "optimiser": "adam", "lr": 2e-3, "decay": 0.0},
+    "cifar_sigmoid": {"epochs": 30, "optimiser": "adam", "lr": 5e-3, "decay": 0.0},
+    "cifar_softplus": {"epochs": 30, "optimiser": "adam", "lr": 2e-3, "decay": 0.0},
 }
 BATCH, SIDE, SMALL, SHIFT, POISONED = 128, 32, 24, 4, 0.05
 
