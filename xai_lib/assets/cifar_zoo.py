@@ -28,7 +28,7 @@ _CNN_LAYERS = {"middle": "features.relu2", "final": "features.relu4"}
 _VGG_LAYERS = {"middle": "features.relu3", "final": "features.relu6"}
 _BLOCK_LAYERS = {"middle": "layer1", "final": "layer3"}
 _SMOOTH_LAYERS = {"middle": "features.act1", "final": "features.act2"}
-_SMOOTH = "conv 16 and conv 32 (5x5, stride 2), dense 64, dense 10; {}, no pool, no batch norm"
+_SMOOTH = "conv 16, conv 32 (5x5, stride 2), dense 64, dense 10; {}, no pool, no norm"
 
 
 @dataclass(frozen=True)
