@@ -4,17 +4,22 @@ Every map is signed, unreduced and unnormalised, on x's device and in its dtype.
 """
 
 from xai_lib.attribute.backprop import (
+    SLOPES,
+    UNIFIED,
     deconvnet,
     deep_taylor,
     deeplift,
     estimate_patterns,
     excitation_backprop,
     guided_backprop,
+    layer_recursion,
     lrp,
+    modified_gradient,
     pattern_attribution,
     pattern_net,
     rectgrad,
     relevance_budget,
+    unified,
 )
 from xai_lib.attribute.cam import (
     ablation_cam,
@@ -37,6 +42,8 @@ from xai_lib.attribute.registry import METHODS, NEED_PATTERNS, Method, find_meth
 __all__ = [
     "METHODS",
     "NEED_PATTERNS",
+    "SLOPES",
+    "UNIFIED",
     "Method",
     "ablation_cam",
     "channel_max_abs",
@@ -54,7 +61,9 @@ __all__ = [
     "guided_backprop",
     "integrated_gradients",
     "layer_cam",
+    "layer_recursion",
     "lrp",
+    "modified_gradient",
     "occlusion",
     "pattern_attribution",
     "pattern_net",
@@ -66,5 +75,6 @@ __all__ = [
     "score_cam",
     "smoothgrad",
     "squaregrad",
+    "unified",
     "vargrad",
 ]

@@ -12,12 +12,19 @@ from xai_lib.attribute.backprop.pattern_methods import (
 )
 from xai_lib.attribute.backprop.patterns import Patterns, estimate_patterns
 from xai_lib.attribute.backprop.plans import Plan, plan
+from xai_lib.attribute.backprop.recursion import layer_recursion
 from xai_lib.attribute.backprop.reference import deeplift
 from xai_lib.attribute.backprop.relevance import (
     deep_taylor,
     excitation_backprop,
     lrp,
     relevance_budget,
+)
+from xai_lib.attribute.backprop.slopes import (
+    SLOPES,
+    UNIFIED,
+    modified_gradient,
+    unified,
 )
 
 __all__ = [
@@ -27,6 +34,8 @@ __all__ = [
     "ModifiedBackprop",
     "Patterns",
     "Plan",
+    "SLOPES",
+    "UNIFIED",
     "clipped_joins",
     "deconvnet",
     "deep_taylor",
@@ -34,7 +43,9 @@ __all__ = [
     "estimate_patterns",
     "excitation_backprop",
     "guided_backprop",
+    "layer_recursion",
     "lrp",
+    "modified_gradient",
     "pattern_attribution",
     "pattern_composite",
     "pattern_net",
@@ -43,4 +54,5 @@ __all__ = [
     "rectgrad",
     "relevance_budget",
     "signals",
+    "unified",
 ]

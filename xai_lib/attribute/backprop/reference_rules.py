@@ -135,17 +135,18 @@ def secant(op: Op, start: Tensor, end: Tensor) -> Tensor:
     return torch.where(same, slope, (high - low) / run)
 
 
+def average(op: Op, z: Tensor) -> Tensor:
+    """g(z) = (f(z) - f(z0)) / (z - z0), for z = z0 the slope f'(z0); for both rows."""
+    own, reference = halves(op, z)
+    return secant(op, reference, own).repeat(2, *[1] * (z.ndim - 1))
+
+
 def rescale(op: Op, x: Tensor, R: Tensor) -> Tensor:
     """Rescale: m_in = m_out (f(z) - f(z0)) / (z - z0), for both signs [shrikumar2017]_.
 
     For z = z0 the slope f'(z0).
     """
-
-    def slopes() -> Tensor:
-        z, z0 = halves(op, x)
-        return secant(op, z0, z).repeat(2, *[1] * (x.ndim - 1))
-
-    return R * op.once("slopes", slopes)
+    return R * op.once("slopes", lambda: average(op, x))
 
 
 def reveal_cancel(op: Op, x: Tensor, R: Tensor) -> Tensor:
