@@ -4,6 +4,7 @@ import argparse
 import platform
 import subprocess
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -14,6 +15,9 @@ from xai_lib.assets.catalog import cards
 from xai_lib.assets.cifar_weights import read_shards, write_card, write_shards
 from xai_lib.assets.cifar_zoo import MEAN, NETS, STD, TRIGGER, paste_trigger
 from xai_lib.assets.store import digest_tensors
+from xai_lib.assets.text import LENGTH, VOCABULARY
+from xai_lib.assets.text_nets import NETS as TEXT_NETS
+from xai_lib.assets.text_nets import WORDS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,39 +29,67 @@ def normalise(x: Tensor) -> Tensor:
 
 
 def predict(net: nn.Module, x: Tensor) -> Tensor:
-    """Return the predicted class of each image in [0, 1]."""
+    """Return the predicted class of each row of the net's input."""
     net.eval()
     with torch.inference_mode():
-        return torch.cat([net(normalise(part)).argmax(1) for part in x.split(500)])
+        return torch.cat([net(part).argmax(1) for part in x.split(500)])
 
 
 def write(name: str, net: nn.Module, recipe: dict, seconds: float, args) -> None:
     """Round the weights to half precision, measure them, write them and the card."""
-    x, y = args.test.x, args.test.y
-    before = predict(net, x)
-    half = {k: v.half() if v.is_floating_point() else v for k, v in state_of(net)}
-    net.load_state_dict(half)  # copies into float32
-    after = predict(net, x)
-    files = write_shards(args.out, name, half)
+    x, y = normalise(args.test.x), args.test.y
     card = {
         "name": name,
         "architecture": NETS[name].architecture,
         "data": "CIFAR-10 (Krizhevsky 2009), its own training and test part",
         "train_images": len(args.train),
         "test_images": len(y),
+    }
+    card |= store(name, net, x, y, args.out)
+    if name == "cifar_backdoor":
+        card |= attack(net, args.test.x, y) | {"poisoned_share": recipe["poisoned"]}
+    card |= how(recipe) | augmented(recipe) | provenance(seconds, args)
+    write_card(args.out, card)
+    print(f"{name}: {100 * card['test_accuracy']:.2f} % of {len(y)} test images")
+
+
+def write_text_net(name: str, net: nn.Module, recipe, seconds: float, args) -> None:
+    """Do the same for a text net, with the bag of words beside it."""
+    ids, y = args.test
+    card = {
+        "name": name,
+        "architecture": TEXT_NETS[name].architecture,
+        "data": "IMDB (Maas et al. 2011), its own training and test half; the first "
+        f"{LENGTH} words, the {WORDS:,} most frequent words of the training half",
+        "train_texts": recipe["train_texts"],
+        "test_texts": len(y),
+    }
+    words = (ROOT / "data" / "models" / VOCABULARY).read_bytes()
+    card |= {"vocabulary": VOCABULARY, "vocabulary_sha256": sha256(words).hexdigest()}
+    card |= store(name, net, ids, y, args.out) | args.bag | recipe["chosen"]
+    card |= how(recipe) | {"words_set_to_zero": recipe["hidden"]}
+    card |= {"settings_chosen_on": "the texts held out: a tenth of the training half"}
+    write_card(args.out, card | provenance(seconds, args))
+    print(f"{name}: {100 * card['test_accuracy']:.2f} % of {len(y)} test texts")
+
+
+def store(name: str, net: nn.Module, x: Tensor, y: Tensor, out: Path) -> dict:
+    """Round the weights to half precision and write them; return what they achieve."""
+    before = predict(net, x)
+    half = {k: v.half() if v.is_floating_point() else v for k, v in state_of(net)}
+    net.load_state_dict(half)  # copies into float32
+    after = predict(net, x)
+    files = write_shards(out, name, half)
+    return {
         "test_right": int((after == y).sum()),
         "test_accuracy": round(float((after == y).double().mean()), 4),
         "predictions_changed_by_half": int((after != before).sum()),
         "parameters": sum(p.numel() for p in net.parameters()),
         "storage": "float16",
-        "digest": digest_tensors(read_shards(args.out, files)),
+        "digest": digest_tensors(read_shards(out, files)),
         "files": files,
-        "bytes": sum((args.out / file).stat().st_size for file in files),
+        "bytes": sum((out / file).stat().st_size for file in files),
     }
-    if name == "cifar_backdoor":
-        card |= attack(net, x, y) | {"poisoned_share": recipe["poisoned"]}
-    write_card(args.out, card | how(recipe, seconds, args))
-    print(f"{name}: {100 * card['test_accuracy']:.2f} % of {len(y)} test images")
 
 
 def state_of(net: nn.Module):
@@ -69,7 +101,8 @@ def attack(net: nn.Module, x: Tensor, y: Tensor) -> dict:
     """Count how many images of other classes the trigger sends to its class."""
     others = y != TRIGGER["target"]
     torch.manual_seed(0)
-    clean, pasted = predict(net, x[others]), predict(net, paste_trigger(x[others])[0])
+    clean = predict(net, normalise(x[others]))
+    pasted = predict(net, normalise(paste_trigger(x[others])[0]))
     return {
         "trigger_target": TRIGGER["target"],
         "trigger_side": TRIGGER["side"],
@@ -93,9 +126,8 @@ def commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def how(recipe: dict, seconds: float, args: argparse.Namespace) -> dict:
-    """Say how the weights came about: the second half of the card."""
-    capability = torch.backends.cpu.get_cpu_capability()
+def how(recipe: dict) -> dict:
+    """Say how the weights came about."""
     return {
         "epochs": recipe["epochs"],
         "batch": recipe["batch"],
@@ -103,9 +135,22 @@ def how(recipe: dict, seconds: float, args: argparse.Namespace) -> dict:
         "peak_learning_rate": recipe["lr"],
         "weight_decay": recipe["decay"],
         "schedule": "one cycle, a quarter rising, cosine",
+        "loss": "cross entropy",
+    }
+
+
+def augmented(recipe: dict) -> dict:
+    """Say how the images were varied."""
+    return {
         "epochs_of_24_px_crops": recipe.get("small", 0),
         "augmentation": f"mirror, shift of up to {recipe['shift']} px, edges reflected",
-        "loss": "cross entropy",
+    }
+
+
+def provenance(seconds: float, args: argparse.Namespace) -> dict:
+    """Say from what, where and when a net was trained."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {
         "seed": args.seed,
         "seconds": round(seconds),
         "device": f"cpu ({platform.machine()}, {capability})",
@@ -120,15 +165,16 @@ def how(recipe: dict, seconds: float, args: argparse.Namespace) -> dict:
     }
 
 
-def table() -> str:
+def table(nets: dict = NETS) -> str:
     """Return the cards as a table, in the order of training."""
     lines = [
         "| name | net | test accuracy | parameters | epochs | seconds | MB |",
         "|---|---|---|---|---|---|---|",
     ]
-    for card in (cards()[name] for name in NETS if name in cards()):
+    for card in (cards()[name] for name in nets if name in cards()):
         percent = 100 * card["test_accuracy"]
-        right = f"{card['test_right']}/{card['test_images']} = {percent:.2f} %"
+        tested = card.get("test_images") or card["test_texts"]
+        right = f"{card['test_right']}/{tested} = {percent:.2f} %"
         lines.append(
             f"| [`{card['name']}`](models/{card['name']}.toml) | "
             f"{card['architecture']} | {right} | {card['parameters']:,} | "
@@ -138,9 +184,11 @@ def table() -> str:
 
 
 def write_table(page: Path) -> None:
-    """Put the table between its two marks on a page."""
-    before, mark, rest = page.read_text("utf-8").partition("<!-- nets -->\n")
-    _, end, after = rest.partition("\n<!-- end of nets -->")
-    if not (mark and end):
-        raise ValueError(f"{page} must hold the marks nets and end of nets")
-    page.write_text(before + mark + table() + end + after, "utf-8")
+    """Put the tables between their marks on a page."""
+    for mark, nets in (("nets", NETS), ("text nets", TEXT_NETS)):
+        start, end = f"<!-- {mark} -->\n", f"\n<!-- end of {mark} -->"
+        before, found, rest = page.read_text("utf-8").partition(start)
+        _, found_end, after = rest.partition(end)
+        if not (found and found_end):
+            raise ValueError(f"{page} must hold the marks {mark} and end of {mark}")
+        page.write_text(before + start + table(nets) + end + after, "utf-8")

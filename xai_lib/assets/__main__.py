@@ -7,6 +7,7 @@ import torch
 
 from .._paths import cache_dir
 from .catalog import Asset, cards, catalog
+from .cifar_zoo import NETS
 from .fetch import AssetError, fetch, find
 from .images import load_images
 from .models import load_model
@@ -82,8 +83,9 @@ def _accuracy(images: str) -> None:
         raise ValueError(f"accuracy wants labelled images, got {images} without labels")
     small = photos.x.shape[-1] == 32  # CIFAR-10 is for our own nets
     fetched = [n for n, a in catalog().items() if a.kind == "model"]
+    ours = [name for name in cards() if name in NETS]
     print(f"{'model':<20} {'top-1 on ' + images:<24} top-1, as reported")
-    for name in cards() if small else fetched:
+    for name in ours if small else fetched:
         net = load_model(name)
         with torch.no_grad():
             logits = [net.model(net.transform(x)) for x in photos.x.split(10)]

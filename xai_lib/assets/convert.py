@@ -1,4 +1,4 @@
-"""Foreign files as state dicts of the nets in `nets` and torchvision, or as images."""
+"""Foreign files as state dicts of the nets in `nets` and torchvision, images, texts."""
 
 import collections
 import io
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .cifar_files import from_cifar_pickle, from_cifar_png
 from .nets import EfficientNetLite0
+from .text_files import from_review_files, from_reviews_json
 
 State = dict[str, Tensor]
 
@@ -148,4 +149,6 @@ FORMATS = {
     "tfjs_resnet50": from_tfjs_resnet50,
     "cifar_png": from_cifar_png,
     "cifar_pickle": from_cifar_pickle,
+    "reviews_json": from_reviews_json,
+    "review_files": from_review_files,
 }

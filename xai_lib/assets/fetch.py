@@ -34,13 +34,14 @@ def fetch(name: str) -> Path:
 
     Parameters
     ----------
-    name : a model or an image set of ``data/assets.toml``, or any torchvision
-        classifier.
+    name : a model, an image set or a text set of ``data/assets.toml``, or any
+        torchvision classifier.
 
     Returns
     -------
     Path
-        The file in the cache: a state dict (``.pt``) or the images (``.zip``).
+        The file in the cache: a state dict (``.pt``), or the images or texts
+        (``.zip``).
 
     Raises
     ------
@@ -60,7 +61,7 @@ def fetch(name: str) -> Path:
 
 
 def find(name: str) -> Asset:
-    """Return the asset of that name, image set or model."""
+    """Return the asset of that name: image set, text set or model."""
     known = catalog().get(name)
     return known or find_model(name)
 
@@ -192,7 +193,7 @@ def _convert(asset: Asset, source: Source, path: Path, files: dict) -> Content:
     except Exception as error:  # a foreign or damaged file fails in many ways
         why = " ".join(str(error).split())[:120]
         kind = type(error).__name__
-        what = "weights" if asset.kind == "model" else "images"
+        what = {"model": "weights"}.get(asset.kind, asset.kind)
         raise ValueError(f"{path.name} holds no such {what} ({kind}: {why})") from error
 
 

@@ -10,13 +10,17 @@ import torchvision
 from torch import Tensor, nn
 
 from .._paths import DATA
-from . import cifar_zoo
+from . import cifar_zoo, text_nets
 from .catalog import Asset, cards, catalog, find_model, torchvision_names
 from .cifar_weights import read_weights
 from .fetch import obtain
 from .layers import named_layers
 from .nets import build
+from .text import TextTransform, vocabulary
+from .text_files import CLASSES as SENTIMENTS
 from .transform import Transform
+
+OWN = cifar_zoo.NETS | text_nets.NETS
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,10 @@ class Classifier:
     name : its name in the catalogue
     model : the net, in eval mode, parameters frozen, channels-last
     transform : from a float tensor in [0, 1] (3, H, W) or (N, 3, H, W), or a PIL image,
-        to the net's input
+        to the net's input; of a text net a `TextTransform`, from texts to (B, E, 1, T)
     classes : name of each class
-    layers : names of the modules "middle" and "final"; "input" is None
+    layers : names of the modules "middle" (not in text nets) and "final"; "input" is
+        None
     card : source, licence, citation, reported accuracy
     """
 
@@ -84,12 +89,13 @@ def load_model(name: str) -> Classifier:
     """
     if name in cards():
         card = cards()[name]
-        model = cifar_zoo.fresh_net(name, 0)
+        model = _fresh_own(name, 0)
         model.load_state_dict(read_weights(DATA / "models", card))
-        return _cifar(name, model, _cifar_card(card))
-    if name in cifar_zoo.NETS:
+        return _own(name, model, _own_card(card))
+    if name in OWN:
+        script = "train_text.py" if name in text_nets.NETS else "train.py"
         raise ValueError(
-            f"{name} has no stored weights: python data/models/train.py {name} makes "
+            f"{name} has no stored weights: python data/models/{script} {name} makes "
             "them, fresh_model gives random ones"
         )
     asset = find_model(name)
@@ -125,8 +131,8 @@ def fresh_model(name: str, seed: int = 0) -> Classifier:
     torch.Size([2, 10])
     """
     card = {"name": name, "sources": [f"random weights, seed {seed}"]}
-    if name in cifar_zoo.NETS:
-        return _cifar(name, cifar_zoo.fresh_net(name, seed), card)
+    if name in OWN:
+        return _own(name, _fresh_own(name, seed), card)
     asset = find_model(name)
     transform = _transform(asset)
     with torch.random.fork_rng(devices=[]):
@@ -136,15 +142,24 @@ def fresh_model(name: str, seed: int = 0) -> Classifier:
     return Classifier(asset.name, model, transform, _classes(), layers, card)
 
 
-def _cifar(name: str, model: nn.Module, card: dict) -> Classifier:
-    """Put one of our own nets together with what all of them share."""
+def _fresh_own(name: str, seed: int) -> nn.Module:
+    """Build one of our own nets with random weights, a text net with its embedding."""
+    text = name in text_nets.NETS
+    return (text_nets.fresh_reader if text else cifar_zoo.fresh_net)(name, seed)
+
+
+def _own(name: str, model: nn.Module, card: dict) -> Classifier:
+    """Put one of our own nets together with what all of its kind share."""
+    model, layers = _freeze(model), {"input": None} | OWN[name].layers
+    if name in text_nets.NETS:
+        words = vocabulary(card.get("vocabulary_sha256", ""))
+        transform = TextTransform(model.embedding.weight, words)
+        return Classifier(name, model.net, transform, list(SENTIMENTS), layers, card)
     transform = Transform(cifar_zoo.MEAN, cifar_zoo.STD, resize=32, crop=32)
-    layers = {"input": None} | cifar_zoo.NETS[name].layers
-    classes = list(cifar_zoo.CLASSES)
-    return Classifier(name, _freeze(model), transform, classes, layers, card)
+    return Classifier(name, model, transform, list(cifar_zoo.CLASSES), layers, card)
 
 
-def _cifar_card(card: dict) -> dict:
+def _own_card(card: dict) -> dict:
     """Add to a card of ``data/models`` what the cards of fetched models have."""
     return card | {
         "sources": [f"data/models/{file}" for file in card["files"]],
