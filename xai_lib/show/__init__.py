@@ -22,6 +22,7 @@ from xai_lib.show.style import (
     signed_norm,
     use_style,
 )
+from xai_lib.show.text import show_text
 from xai_lib.show.widgets import explore
 from xai_lib.show.wiring import wiring
 
@@ -42,6 +43,7 @@ __all__ = [
     "scatter_panels",
     "show_grid",
     "show_maps",
+    "show_text",
     "signed_norm",
     "source",
     "spectra_plot",
