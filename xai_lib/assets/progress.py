@@ -41,3 +41,27 @@ class Progress:
 
     def _write(self, text: str, end: str = "\n") -> None:
         print(text, end=end, file=sys.stderr, flush=True)
+
+
+class LateProgress:
+    """Progress of a computation, shown only once it has run for a while."""
+
+    SILENT_SECONDS = 2.0
+
+    def __init__(self, label: str, total: int, unit: str):
+        self.call, self.done, self.begun = (label, total, unit), 0, time.monotonic()
+        self.line: Progress | None = None
+
+    def more(self, n: int = 1) -> None:
+        """Count n units more."""
+        self.done += n
+        if self.line is None and time.monotonic() - self.begun > self.SILENT_SECONDS:
+            self.line = Progress(*self.call)
+            self.line.begun = self.begun
+        if self.line is not None:
+            self.line.show(self.done)
+
+    def end(self, outcome: str = "done") -> None:
+        """Finish the line, if there is one."""
+        if self.line is not None:
+            self.line.end(outcome)

@@ -28,6 +28,7 @@ from xai_lib.attribute.cam import (
     layer_cam,
     score_cam,
 )
+from xai_lib.attribute.features import feature_labels, superpixels
 from xai_lib.attribute.gradients import (
     gradient,
     gradient_x_input,
@@ -35,7 +36,7 @@ from xai_lib.attribute.gradients import (
 )
 from xai_lib.attribute.masks import rise, rise_masks
 from xai_lib.attribute.noisy import smoothgrad, squaregrad, vargrad
-from xai_lib.attribute.occlude import occlusion
+from xai_lib.attribute.occlude import occlusion, occlusion_1
 from xai_lib.attribute.reduce import channel_max_abs, channel_sum, percentile_scale
 from xai_lib.attribute.registry import METHODS, NEED_PATTERNS, Method, find_method
 
@@ -53,6 +54,7 @@ __all__ = [
     "deeplift",
     "estimate_patterns",
     "excitation_backprop",
+    "feature_labels",
     "find_method",
     "grad_cam",
     "grad_cam_pp",
@@ -65,6 +67,7 @@ __all__ = [
     "lrp",
     "modified_gradient",
     "occlusion",
+    "occlusion_1",
     "pattern_attribution",
     "pattern_net",
     "percentile_scale",
@@ -75,6 +78,7 @@ __all__ = [
     "score_cam",
     "smoothgrad",
     "squaregrad",
+    "superpixels",
     "unified",
     "vargrad",
 ]

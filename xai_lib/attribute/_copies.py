@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from xai_lib.attribute._forward import Tail
+from xai_lib.attribute._forward import Tail, select
 
 
 def score_copies(tail: Tail, h: Tensor, c: Tensor, edit, n: int, score, per_pass: int):
@@ -31,3 +31,10 @@ def check_map(h: Tensor, name: str, layer: str | None) -> None:
 def rows_of(tail: Tail, rows: Tensor) -> Tail:
     """Return the tail for a part of the images, numbered from 0."""
     return lambda h, local: tail(h, rows[local])
+
+
+def logits_of(tail: Tail, h: Tensor, i: int, c: Tensor) -> Tensor:
+    """Return the target logit of each row of h, all of them copies of image i."""
+    rows = torch.full((len(h),), i, device=h.device)
+    with torch.no_grad():
+        return select(tail(h, rows), c[rows])

@@ -166,6 +166,18 @@ def rows_per_pass(model: nn.Module, x: Tensor) -> int:
     return max(1, min(limit, _free_bytes(x.device) // 2 // max(1, known[key])))
 
 
+def rows_per_forward(model: nn.Module, x: Tensor) -> int:
+    """Return how many images like x[0] one pass without a graph may hold.
+
+    On a CPU small inputs gain from up to 64 rows, a tenth to a fifth of the time at 32
+    x 32 pixels, more for texts; photographs of 224 pixels lose beyond 8.
+    """
+    rows = rows_per_pass(model, x)
+    if x.device.type != "cpu" or rows < 8:  # a GPU, or little memory
+        return rows
+    return min(64, max(8, 2**20 // x[0].numel()))
+
+
 def _saved_bytes(model: nn.Module, x: Tensor) -> int:
     weights, total = {p.data_ptr() for p in model.parameters()}, 0
 

@@ -7,13 +7,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xai_lib._check import Target, check_call, check_positive
-from xai_lib.attribute._copies import check_map, rows_of, score_copies
+from xai_lib.attribute._copies import check_map, logits_of, rows_of, score_copies
 from xai_lib.attribute._forward import (
     Tail,
     fixed_target,
+    rows_per_forward,
     rows_per_pass,
     select,
     split,
+)
+from xai_lib.attribute.features import (
+    Features,
+    feature_labels,
+    feature_sums,
+    positions_of,
+    without,
 )
 
 
@@ -92,3 +100,62 @@ def occlusion(
 def _logits(tail: Tail, h: Tensor, rows: Tensor) -> Tensor:
     with torch.no_grad():
         return tail(h, rows)
+
+
+def occlusion_1(
+    model: nn.Module,
+    x: Tensor,
+    target: Target,
+    features: Features = "pixels",
+    *,
+    layer: str | None = None,
+) -> Tensor:
+    """Return Occlusion-1: the fall of the target logit when one feature is set to zero.
+
+    Parameters
+    ----------
+    model, x, target, layer : as `gradient`
+    features : "pixels" (the tokens of a text), or labels, as `feature_labels` takes
+        them
+
+    Returns
+    -------
+    Tensor, signed, shape (B, 1, H, W)
+
+    Notes
+    -----
+    R_i = S_c(x) - S_c(x with x_i = 0). Each position of a feature gets an equal share,
+    so the sum over the feature is R_i; what is in no feature gets 0. For pixels this is
+    `occlusion` with a window and a stride of 1, so it has no entry of its own in
+    METHODS.
+
+    References
+    ----------
+    [ancona2018]_
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    >>> x, c = torch.rand(1, 1, 2, 2), torch.tensor([0])
+    >>> halves = torch.tensor([[0, 1], [0, 1]])
+    >>> R = occlusion_1(net, x, c, halves)
+    >>> wanted = (x.flatten() * net[1].weight[0]).view(2, 2).sum(0)
+    >>> torch.allclose(R[0, 0].sum(0), wanted)
+    True
+    """
+    check_call(model, x, target)
+    h, tail = split(model, x, layer)
+    check_map(h, "occlusion_1", layer)
+    labels, counts = feature_labels(h, features)
+    c, per_pass = fixed_target(model, x, target), rows_per_forward(model, x)
+    R = torch.empty_like(h[:, 0])  # (B, H, W)
+    for i, count in enumerate(counts.tolist()):
+        numbers = torch.arange(count, device=h.device).view(-1, 1, 1)
+        after = [
+            logits_of(tail, without(h[i], labels[i] == part), i, c)
+            for part in numbers.split(per_pass)
+        ]
+        fall = logits_of(tail, h[i : i + 1], i, c) - torch.cat(after)  # (K,)
+        size = feature_sums(torch.ones_like(R[i].flatten()), labels[i])
+        R[i] = positions_of(fall / size, labels[i])
+    return R[:, None]

@@ -15,7 +15,9 @@ from xai_lib.evaluate.localisation import (
     grid_pg,
     ml_att,
 )
+from xai_lib.evaluate.quantus import quantus_sensitivity_n
 from xai_lib.evaluate.randomise import randomised
+from xai_lib.evaluate.removal import output_changes
 from xai_lib.evaluate.sampling import confident, sample_grids
 from xai_lib.evaluate.sanity import (
     cascading_randomisation,
@@ -23,7 +25,17 @@ from xai_lib.evaluate.sanity import (
     random_logit,
     reduction_of,
 )
+from xai_lib.evaluate.sensitivity import (
+    sensitivity_curve,
+    sensitivity_n,
+    subset_correlation,
+)
 from xai_lib.evaluate.structural import clip_to_unit, similarity, ssim
+from xai_lib.evaluate.subsets import (
+    mean_of_defined,
+    random_subsets,
+    subset_sizes,
+)
 from xai_lib.evaluate.sufficiency import (
     blurred,
     key_region,
@@ -53,18 +65,26 @@ __all__ = [
     "grid_pg",
     "key_region",
     "key_sufficiency",
+    "mean_of_defined",
     "ml_att",
     "moved",
     "other_class",
+    "output_changes",
     "pearson",
+    "quantus_sensitivity_n",
     "random_logit",
+    "random_subsets",
     "randomised",
     "reduction_of",
     "sample_grids",
+    "sensitivity_curve",
+    "sensitivity_n",
     "sign_gradient_attack",
     "similarity",
     "ssim",
     "stitch",
+    "subset_correlation",
+    "subset_sizes",
     "transplant_rate",
     "unstitch",
 ]
