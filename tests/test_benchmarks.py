@@ -84,6 +84,26 @@ def test_the_di_full_row_scores_one_everywhere(bench):
     assert torch.equal(scores, torch.ones(6, 8, 2))
 
 
+def test_the_sensitivity_rows_count_their_passes(bench):
+    sensitivity = importlib.import_module("sensitivity")
+    rows = []
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4)).eval()
+    net.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    net.requires_grad_(False)
+    own = net, images(8), torch.tensor([0, 1, 2, 3] * 2)
+    for case in (
+        sensitivity.sensitivity_case(*own, "net", 10, 3),
+        sensitivity.quantus_case(*own, "net"),
+    ):
+        rows.clear()
+        case.raw()
+        assert sum(rows) == 8 * case.passes
+        rows.clear()
+        curves = case.ours()
+        assert sum(rows) == 8 * case.passes + 8  # and the images themselves
+        assert len(curves) == sensitivity.MAPS
+
+
 def test_a_wrong_value_is_seen(bench, cases):
     pytest.importorskip("captum")
     wrong = replace(cases[0], ours=lambda: 1.01 * cases[0].peer())

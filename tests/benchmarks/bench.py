@@ -19,6 +19,7 @@ import torch
 from cases import FULL, Case, all_cases, captum
 from localisation import grid_case
 from relevance import csc_case, relevance_cases, zennit
+from sensitivity import quantus, sensitivity_cases
 from table import table
 from torch import Tensor
 
@@ -71,16 +72,17 @@ def measure(case: Case, budget: float = 15.0, least: int = 2, most: int = 15) ->
 def describe(model_name: str, x: Tensor) -> str:
     """Return what was measured, on what, in one paragraph."""
     versions = f"torch {torch.__version__}"
-    for peer, found in (("captum", captum), ("zennit", zennit)):
+    for peer, found in dict(captum=captum, zennit=zennit, quantus=quantus).items():
         versions += f", {peer} {version(peer)}" if found else ""
     shape = " x ".join(map(str, x.shape))
     threads = torch.get_num_threads()
     return (
         f"{model_name}, {shape}, float32, {threads} threads, {versions}. A pass is a "
-        "forward and backward pass to the input, for rise and occlusion a forward "
-        "pass, for csc the same signals from repeated images, for di_full a pass of "
-        "the one cell that a head sees. The peer is captum, for "
-        "lrp zennit on the network with its BatchNorms folded. Differences are shares "
+        "forward and backward pass to the input, for rise, occlusion and "
+        "sensitivity_n a forward pass (the latter in parts as large as its own), for "
+        "csc the same signals from repeated images, for di_full a pass of the one cell "
+        "that a head sees. The peer is captum, for lrp zennit on the network with its "
+        "BatchNorms folded, for sensitivity_n Quantus. Differences are shares "
         "of the peer's largest value, for lrp in float64."
     )
 
@@ -103,6 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
         *relevance_cases(net.model, x, target),
         csc_case(net.model, x[:2]),
         grid_case(net.model, x),
+        *sensitivity_cases(net.model, x, target),
     ]
     for case in cases:
         print(f"... {case.name}", flush=True)
