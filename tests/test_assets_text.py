@@ -54,10 +54,10 @@ def as_json() -> bytes:
 
 
 def as_tar() -> bytes:
-    """Write the reviews as Stanford's archive does, in another order."""
+    """Write the reviews as Stanford's archive does, the last one first."""
     files = {"README": b"none", "train/unsup/0_0.txt": b"x", "train/urls_neg.txt": b"y"}
     for (split, label), reviews in STEMS.items():
-        for k, review in enumerate(reversed(reviews)):
+        for k, review in reversed(list(enumerate(reviews))):
             folder = f"{split}/{('neg', 'pos')[label]}"
             files[f"{folder}/{k}_{9 - k}.txt"] = review.encode()
     blob = io.BytesIO()
@@ -126,20 +126,33 @@ def test_either_source_gives_the_same_texts(small, missing):
     assert set(test.texts[::2]) == {"Bad. Very bad", "Not\u2026 good"}
     assert set(train.texts[1::2]) == {"Slavoj \u017di\u017eek shines", "Great"}
     assert test.y.tolist() == train.y.tolist() == [0, 1, 0, 1]
-    assert test.names[:2] == ["test_negative_00000", "test_positive_00000"]
     asked = [path for path, _ in small.requests]
     assert asked[-1] == ("/r.tgz" if missing else "/a.tar.gz")
 
 
-def test_the_order_is_that_of_no_source():
-    members = {"aclImdb/train/unsup/1.txt": b"x"}
-    for (split, label), reviews in STEMS.items():
-        for k, review in enumerate(reviews):
-            name = f"aclImdb/{split}/{('neg', 'pos')[label]}/{k}_1.txt"
-            members[name] = review.encode()
-    assert from_review_files(members) == from_reviews_json({"r": as_json()})
-    backwards = dict(reversed(members.items()))
-    assert from_review_files(backwards) == from_review_files(members)
+def test_reviews_stand_in_the_order_of_their_file_names():
+    names = (
+        "0_9",
+        "10000_8",
+        "1000_2",
+        "100_1",
+        "1_7",
+        "2_3",
+    )  # as the package has them
+    found = from_review_files(
+        {f"aclImdb/train/pos/{k}.txt": k.encode() for k in reversed(names)}
+    )
+    assert found["train_positive.txt"].decode().split("\n") == list(names)
+
+
+def test_texts_are_mixed_and_keep_their_place(small):
+    test = load_texts("imdb")
+    for review, y, name in zip(test.texts, test.y.tolist(), test.names, strict=True):
+        kind, place = name.rsplit("_", 1)
+        assert kind == ("test_negative", "test_positive")[y]
+        assert clean(STEMS["test", y][int(place)]) == review
+    digests = [sha256(t.encode()).hexdigest() for t in test.texts[::2]]
+    assert digests == sorted(digests)
 
 
 def test_bad_requests_for_texts(small):
@@ -493,6 +506,16 @@ def test_bag_of_words_is_the_minimum(train_text):
     residual = torch.sigmoid(X @ w[:, 0] + b) - y
     slope = X.T @ residual / len(y) + 1e-2 * w[:, 0]
     assert slope.abs().max() < 1e-4 and residual.mean().abs() < 1e-4
+
+
+def test_the_texts_held_out_are_the_last_of_the_corpus(train_text):
+    texts = train_text.in_order(load_texts("imdb", 200, "train"))
+    places = [int(name[-5:]) for name in texts.names]
+    assert places == sorted(places)
+    kinds = [("negative", "positive")[y] for y in texts.y.tolist()]
+    assert all(kind in name for kind, name in zip(kinds, texts.names, strict=True))
+    first, held = train_text.hold_out((torch.arange(200), texts.y))
+    assert first[0].tolist() == list(range(180)) and held[0][0] == 180
 
 
 def test_the_vocabulary_is_that_of_the_training_half():

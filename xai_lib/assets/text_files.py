@@ -1,10 +1,9 @@
 """The review corpus from either of its forms to one file per part and class.
 
-A file holds one review per line, cleaned, in the order of the sha256 of the text: the
-same from every source, and mixed, since the sources put reviews of one film together.
+A file holds one review per line, cleaned, in the order of the official file names
+(``0_2.txt``, ``10000_4.txt``, ...), in which reviews of one film stand together.
 """
 
-import hashlib
 import json
 import re
 
@@ -40,9 +39,8 @@ def file_name(split: str, label: int) -> str:
 
 
 def pack_reviews(reviews: list[str]) -> bytes:
-    """Write reviews as cleaned lines in an order that no source decides."""
-    lines = [clean(review).encode() for review in reviews]
-    return b"\n".join(sorted(lines, key=lambda line: hashlib.sha256(line).digest()))
+    """Write reviews as cleaned lines."""
+    return "\n".join(map(clean, reviews)).encode()
 
 
 def unpack_reviews(blob: bytes) -> list[str]:
@@ -69,6 +67,7 @@ def from_review_files(members: dict[str, bytes]) -> dict[str, bytes]:
     files = {}
     for split, label in BLOCKS:
         folder = f"/{split}/{CLASSES[label][:3]}/"
-        found = [blob for name, blob in members.items() if folder in name]
-        files[file_name(split, label)] = pack_reviews([b.decode() for b in found])
+        names = sorted(name for name in members if folder in name)
+        reviews = [members[name].decode() for name in names]
+        files[file_name(split, label)] = pack_reviews(reviews)
     return files

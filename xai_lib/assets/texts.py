@@ -1,5 +1,6 @@
 """Sets of texts with their labels."""
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ class TextSet:
     ----------
     texts : the texts, each on one line
     y : (N,) long, the class of each text
-    names : of the texts: part of the corpus, class, rank
+    names : of the texts: part of the corpus, class, place in the corpus
     """
 
     texts: list[str]
@@ -68,7 +69,8 @@ def load_texts(
     Notes
     -----
     The order within a class is that of a hash of the text, so the first n are as good
-    as drawn at random; the corpus itself puts reviews of one film side by side.
+    as drawn at random; the corpus itself puts reviews of one film side by side. The
+    place there is in ``.names``.
 
     References
     ----------
@@ -88,11 +90,17 @@ def load_texts(
         raise ValueError(f"split must be 'train', 'test' or None, got {split!r}")
     split = split or "test"
     files = obtain(catalog()[name])
-    both = [unpack_reviews(files[file_name(split, label)]) for label in (0, 1)]
+    both = [_mixed(files[file_name(split, label)]) for label in (0, 1)]
     size = sum(map(len, both))
     if n is not None and not (isinstance(n, int) and 1 <= n <= size):
         raise ValueError(f"n must be in 1..{size} ({split} texts in {name}), got {n!r}")
-    texts = [text for pair in zip(*both, strict=True) for text in pair][:n]
-    y = torch.arange(len(texts)) % 2
-    names = [f"{split}_{CLASSES[k % 2]}_{k // 2:05d}" for k in range(len(texts))]
-    return TextSet(texts, y, names)
+    found = [one for pair in zip(*both, strict=True) for one in pair][:n]
+    y = torch.arange(len(found)) % 2
+    names = [f"{split}_{CLASSES[k % 2]}_{i:05d}" for k, (i, _) in enumerate(found)]
+    return TextSet([text for _, text in found], y, names)
+
+
+def _mixed(blob: bytes) -> list[tuple[int, str]]:
+    """Return the texts of a file with their places in it, in a fixed mixed order."""
+    reviews = list(enumerate(unpack_reviews(blob)))
+    return sorted(reviews, key=lambda r: hashlib.sha256(r[1].encode()).digest())
