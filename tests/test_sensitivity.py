@@ -344,6 +344,14 @@ def test_bad_types(own, message):
         sensitivity_n(net(), X, **call)
 
 
+def test_logits_that_are_no_numbers():
+    broken = Of(lambda x: (x == 0).any(1) / x[:, 0])
+    with pytest.raises(
+        ValueError, match="finite logits, got NaN or infinity for image"
+    ):
+        sensitivity_n(broken, X, torch.zeros(2).long(), X, 20, 50)
+
+
 def test_a_curve_wants_maps_by_name():
     for maps, got in ((X, "Tensor"), ({}, "none")):
         with pytest.raises(TypeError, match=f"dict of name to map, got {got}"):

@@ -82,6 +82,10 @@ def removals(model, x, target, labels, counts, n_subsets, seed) -> Callable:
             logits_of(tail, without(x[i], positions_of(part, labels[i])), i, c)
             for part in S.to(x.device).chunk(parts)
         ]
-        return S, before[i], torch.cat(after).cpu()
+        after = torch.cat(after).cpu()
+        if not after.isfinite().all():
+            wanted = "the model must return finite logits"
+            raise ValueError(f"{wanted}, got NaN or infinity for image {i}")
+        return S, before[i], after
 
     return remove
