@@ -317,7 +317,7 @@ def test_methods_run_on_texts_unchanged(name):
     assert (maps[0, ..., :-3] == 0).all() and (maps[0, ..., -2] != 0).all()
     layer = net.layers["final"]
     deep = gradient_x_input(net.model, x, torch.tensor([1, 0]), layer=layer)
-    assert deep.shape == {"relu": (2, 64), "lstm": (2, 64, 1, LENGTH)}[layer]
+    assert deep.shape == {"relu": (2, 64), "lstm": (2, 32, 1, LENGTH)}[layer]
 
 
 def test_a_batch_is_its_rows():

@@ -67,10 +67,9 @@ def write_text_net(name: str, net: nn.Module, recipe, seconds: float, args) -> N
     words = (ROOT / "data" / "models" / VOCABULARY).read_bytes()
     card |= {"vocabulary": VOCABULARY, "vocabulary_sha256": sha256(words).hexdigest()}
     card |= store(name, net, ids, y, args.out) | args.bag | recipe["chosen"]
-    card |= how(recipe) | {"words_set_to_zero": recipe["hidden"]}
-    card |= {
-        "held_out": "the last tenth of the training half, on other films"
-    }
+    card |= how(recipe)
+    card |= {"words_set_to_zero": recipe["hidden"], "dropout": recipe["dropout"]}
+    card |= {"held_out": "the last tenth of the training half, on other films"}
     write_card(args.out, card | provenance(seconds, args))
     print(f"{name}: {100 * card['test_accuracy']:.2f} % of {len(y)} test texts")
 

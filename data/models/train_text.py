@@ -39,11 +39,12 @@ from xai_lib.assets.text import (  # noqa: E402
 )
 from xai_lib.assets.text_nets import WORDS, fresh_reader  # noqa: E402
 
-# `lr` is the peak of the one-cycle schedule, `hidden` the share of words set to zero.
+# `lr` is the peak of the one-cycle schedule, `hidden` the share of words set to zero,
+# `dropout` that of the numbers before the last layer.
 COMMON = {"optimiser": "adam", "decay": 3e-5}
 RECIPES = {
-    "imdb_mlp": COMMON | {"epochs": 8, "lr": 1e-3, "hidden": 0.3},
-    "imdb_lstm": COMMON | {"epochs": 8, "lr": 5e-3, "hidden": 0.3},
+    "imdb_mlp": COMMON | {"epochs": 8, "lr": 1e-3, "hidden": 0.3, "dropout": 0.0},
+    "imdb_lstm": COMMON | {"epochs": 8, "lr": 3e-3, "hidden": 0.6, "dropout": 0.5},
 }
 BATCH, HELD_OUT = 128, 10
 DECAYS = (1e-4, 3e-4, 1e-3)  # of the bag of words
@@ -115,6 +116,7 @@ def train_one(name: str, args: argparse.Namespace) -> None:
     (ids, y), held = hold_out(args.train)
     steps = recipe["epochs"] * -(-len(y) // BATCH)
     net = fresh_reader(name, args.seed)
+    net.net.head.register_forward_pre_hook(dropout(recipe["dropout"]))
     best, optimiser = Best(net), make_optimiser(net, recipe)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, recipe["lr"], steps, pct_start=0.25
@@ -138,6 +140,15 @@ def train_one(name: str, args: argparse.Namespace) -> None:
     chosen["held_out_accuracy"] = round(int(best.right) / len(held[1]), 4)
     recipe |= {"batch": BATCH, "chosen": chosen, "train_texts": len(y)}
     write_text_net(name, best.net, recipe, seconds, args)
+
+
+def dropout(share: float):
+    """Return a hook that drops so much of a module's input, in training only."""
+
+    def drop(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+        return F.dropout(inputs[0], share, module.training)
+
+    return drop
 
 
 def train_epoch(

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from .cifar_zoo import Net
 from .text import PADDING, UNKNOWN
 
-CHANNELS, WIDTH, WORDS = 32, 64, 10_000
+WORDS, CHANNELS = 10_000, 32
+WIDTH, STATES = 64, 32  # of the dense layer; of the LSTM
 
 
 class MLP(nn.Module):
@@ -68,7 +69,7 @@ class LSTM(nn.LSTM):
 class Recurrent(nn.Module):
     """LSTM, mean of its hidden states over the positions, dense."""
 
-    def __init__(self, channels: int = CHANNELS, width: int = WIDTH):
+    def __init__(self, channels: int = CHANNELS, width: int = STATES):
         super().__init__()
         self.lstm = LSTM(channels, width)
         self.head = nn.Linear(width, 2)
@@ -107,7 +108,7 @@ NETS = {
     "imdb_lstm": Net(
         Recurrent,
         {"final": "lstm"},
-        f"embedding {CHANNELS}, one LSTM layer of {WIDTH}, mean of its states over 200 "
+        f"embedding {CHANNELS}, one LSTM layer of {STATES}, mean of its states over 200 "
         "positions, dense 2 (after Ancona et al. 2018)",
     ),
 }
