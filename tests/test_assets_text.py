@@ -33,7 +33,7 @@ from xai_lib.assets.catalog import cards
 from xai_lib.assets.cifar_weights import read_shards
 from xai_lib.assets.text import LENGTH, TextTransform, encode, vocabulary
 from xai_lib.assets.text_files import clean, from_review_files, from_reviews_json
-from xai_lib.assets.text_nets import LSTM, NETS, fresh_reader
+from xai_lib.assets.text_nets import LSTM, NETS
 from xai_lib.attribute import channel_sum, gradient_x_input
 
 NAMES = ["imdb_mlp", "imdb_lstm"]
@@ -82,7 +82,7 @@ def as_tgz() -> bytes:
 def test_reviews_are_cleaned():
     assert clean("a<br />b<br>c\t\x08d\xa0 e\n") == "a b c d e"
     assert clean("it\x92s \x84new\x94\x85 \x8d!") == "it\u2019s \u201enew\u201d\u2026 !"
-    assert clean("caf\xe9 <i>1 < 2</i>") == "caf\xe9 <i>1 < 2</i>"
+    assert clean("café <i>1 < 2</i>") == "café <i>1 < 2</i>"
 
 
 def test_blocks_with_mixed_labels_are_refused():
@@ -190,7 +190,7 @@ def test_damaged_texts_are_fetched_again_or_refused(small, capsys):
         ("Don't MISS it!", ["don't", "miss", "it"]),
         ("'90s rock'n'roll, dogs'", ["90s", "rock'n'roll", "dogs"]),
         ("It\u2019s well-made: 7/10_ok", ["it's", "well", "made", "7", "10", "ok"]),
-        ("Caf\xe9 \u017di\u017eek", ["caf\xe9", "\u017ei\u017eek"]),
+        ("Café \u017di\u017eek", ["café", "\u017ei\u017eek"]),
         (" \n?!", []),
     ],
 )
@@ -211,7 +211,7 @@ def test_texts_without_words_are_named():
         encode(["fine", "..."], {})
     with pytest.raises(TypeError, match="text 0 must be a str, got int"):
         encode([3], {})
-    with pytest.raises(ValueError, match="text must have at least one word, got ''"):
+    with pytest.raises(ValueError, match="text 0 must have at least one word, got ''"):
         load_model("imdb_mlp").transform("")
 
 
@@ -356,8 +356,8 @@ def test_weights_reach_the_accuracy_of_their_card(name, reviews):
     )
     assert abs(share - p) < 3.5 * sqrt(p * (1 - p) / len(reviews))
     assert p == round(net.card["test_right"] / net.card["test_texts"], 4) >= 0.85
-    assert net.card["test_texts"] == 25_000 and net.card["train_texts"] == 22_500
-    assert 0.84 < net.card["bag_of_words_accuracy"] < p
+    assert net.card["test_texts"] == 25_000 and net.card["train_texts"] == 25_000
+    assert 0.84 < net.card["bag_of_words_accuracy"] < 0.88
     assert net.card["predictions_changed_by_half"] < 50
 
 
@@ -477,17 +477,6 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(
     train_text.train_one(name, broken)
     assert "going on after epoch 1" in capsys.readouterr().out
     assert digest_in(whole, name) == digest_in(broken, name)
-
-
-def test_the_best_epoch_is_kept(train_text):
-    net = fresh_reader("imdb_mlp", 0)
-    best = train_text.Best(net)
-    for epoch, right in enumerate((5, 9, 7, 9), 1):
-        with torch.no_grad():
-            net.net.head.bias.fill_(epoch)
-        best.offer(net, right, epoch)
-    assert (int(best.epoch), int(best.right)) == (2, 9)
-    assert best.net.net.head.bias.tolist() == [2, 2]
 
 
 def test_bag_of_words_finds_the_word_that_decides(train_text):

@@ -108,8 +108,8 @@ NETS = {
     "imdb_lstm": Net(
         Recurrent,
         {"final": "lstm"},
-        f"embedding {CHANNELS}, one LSTM layer of {STATES}, mean of its states over 200 "
-        "positions, dense 2 (after Ancona et al. 2018)",
+        f"embedding {CHANNELS}, one LSTM layer of {STATES}, mean of its states over 200"
+        " positions, dense 2 (after Ancona et al. 2018)",
     ),
 }
 """Our text nets by name, in the order of training."""
