@@ -41,10 +41,12 @@ from xai_lib.assets.text_nets import WORDS, fresh_reader  # noqa: E402
 
 # `lr` are the peaks of the one-cycle schedules of the embedding and of the net,
 # `hidden` is the share of words set to zero, `dropout` that before the last layer.
-COMMON = {"optimiser": "adam", "decay": 3e-5, "hidden": 0.3}
+COMMON = {"optimiser": "adam", "decay": 3e-5}
 RECIPES = {
-    "imdb_mlp": COMMON | {"epochs": 8, "lr": (1e-3, 1e-3), "dropout": 0.0},
-    "imdb_lstm": COMMON | {"epochs": 6, "lr": (4e-4, 1e-2), "dropout": 0.2},
+    "imdb_mlp": COMMON
+    | {"epochs": 8, "lr": (1e-3, 1e-3), "hidden": 0.3, "dropout": 0.0},
+    "imdb_lstm": COMMON
+    | {"epochs": 5, "lr": (1e-3, 5e-3), "hidden": 0.5, "dropout": 0.5},
 }
 BATCH, HELD_OUT = 128, 10
 DECAYS = (1e-4, 3e-4, 1e-3)  # of the bag of words
