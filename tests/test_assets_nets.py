@@ -124,7 +124,7 @@ def test_every_step_of_a_net_is_a_module_that_runs_once():
             if not list(module.children()):
                 module.register_forward_hook(lambda m, i, out: runs.append(m))  # noqa: B023
         net(torch.rand(1, 3, 32, 32))
-        assert len(runs) == len(set(runs)) > 10
+        assert len(runs) == len(set(runs)) > 8
 
 
 # --- random weights ------------------------------------------------------------------

@@ -72,8 +72,7 @@ def write_text_net(name: str, net: nn.Module, recipe, seconds: float, args) -> N
         "peak_learning_rate_of_embedding": recipe["lr"][0],
         "words_set_to_zero": recipe["hidden"],
         "dropout": recipe["dropout"],
-        "settings_chosen_on": "the last tenth of the training half, films that the "
-        "rest has not, by nets trained without it; then trained on all",
+        "settings_chosen_on": recipe["chosen"],
         "held_out_accuracy": recipe["held_out_accuracy"],
     }
     write_card(args.out, card | provenance(seconds, args))
