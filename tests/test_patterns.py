@@ -17,9 +17,6 @@ from xai_lib.attribute.backprop import (
     pattern_singular_ratios,
     signals,
 )
-from xai_lib.attribute.backprop import (
-    patterns as patterns_module,
-)
 
 LABELS = torch.tensor([1, 3])
 DATA = images(20, 3, 8, 8, dtype=torch.float64)
@@ -367,7 +364,7 @@ def test_bad_input():
 
 
 def test_a_long_estimation_says_how_far_it_is(monkeypatch, capsys):
-    monkeypatch.setattr(patterns_module, "SILENT_SECONDS", -1.0)
+    monkeypatch.setattr(progress_module.LateProgress, "SILENT_SECONDS", -1.0)
     monkeypatch.setattr(progress_module.sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(progress_module.time, "monotonic", iter(range(99)).__next__)
     estimate_patterns(chain(), DATA, batch=10)

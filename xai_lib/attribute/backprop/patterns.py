@@ -1,6 +1,5 @@
 """Patterns: the direction of each neuron's signal, learned from data."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -8,14 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib._check import check_images, check_model, check_positive
-from xai_lib.assets.progress import Progress
+from xai_lib.assets.progress import LateProgress
 from xai_lib.attribute._forward import rows_per_pass
 from xai_lib.attribute.backprop._run import frozen
 from xai_lib.attribute.backprop.engine import ModifiedBackprop
 from xai_lib.attribute.backprop.op import Op
 from xai_lib.attribute.backprop.rules import gradient
-
-SILENT_SECONDS = 2.0  # an estimation shows its progress from then on
 
 
 @dataclass(frozen=True)
@@ -82,12 +79,12 @@ def estimate_patterns(
         check_positive(batch=batch)
     moments: dict[str, _Moments] = {}
     parts = x.split(batch or rows_per_pass(model, x))
-    line = _Late(2 * len(x))
+    line = LateProgress("patterns", 2 * len(x), "images")
     for add in (_add_mean, _add_product):
         for part in parts:
             _record(model, part, add, moments)
             line.more(len(part))
-    line.end()
+    line.end("estimated")
     if not moments:
         raise ValueError(
             f"model must have convolutions or linear maps, got {type(model).__name__}"
@@ -177,23 +174,3 @@ def _add_product(one: _Moments, op: Op, x: Tensor) -> None:
     if one.rectified:
         v = v * ((y if op.bias is None else y + op.bias) > 0)
     one.product = one.product + torch.autograd.grad(out, w, v)[0].double()
-
-
-class _Late:
-    """Progress that is shown only once a task has run for a while."""
-
-    def __init__(self, total: int):
-        self.total, self.done, self.begun = total, 0, time.monotonic()
-        self.line: Progress | None = None
-
-    def more(self, n: int) -> None:
-        self.done += n
-        if self.line is None and time.monotonic() - self.begun > SILENT_SECONDS:
-            self.line = Progress("patterns", self.total, "images")
-            self.line.begun = self.begun
-        if self.line is not None:
-            self.line.show(self.done)
-
-    def end(self) -> None:
-        if self.line is not None:
-            self.line.end("estimated")
