@@ -287,7 +287,8 @@ def curve_rows(name: str, held: dict):
             share = f"{(sizes[p] / counts).mean():.4f}"
             known = own[~np.isnan(own)]
             listed = " ".join(f"{1000 * v:.0f}" for v in own)  # nan: undefined
-            tail = (len(known), len(own) - len(known), f"{known.mean():.9f}", listed)
+            mean = f"{known.mean():.9f}" if len(known) else "nan"
+            tail = (len(known), len(own) - len(known), mean, listed)
             yield (name, method, p, share, f"{counts.mean():.0f}", *tail)
 
 
