@@ -299,8 +299,8 @@ def test_each_fault_is_found_and_named_with_its_page(site, body, message):
 def test_faults_of_the_whole_site_are_found(site, tmp_path):
     (tmp_path / "x.css").write_text("@import 'https://example.org/y.css';")
     (tmp_path / "x.js.map").write_text(json.dumps({}))
-    (tmp_path / "big.bin").write_bytes(bytes(15_000_001))
+    (tmp_path / "big.bin").write_bytes(bytes(checks.SITE_LIMIT + 1))
     found = "\n".join(site(FIGURE))
     assert "x.css: loads https://example.org/y.css" in found
     assert "source map left: x.js.map" in found
-    assert "the site: 15," in found
+    assert "the site: 20," in found

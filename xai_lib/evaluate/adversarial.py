@@ -45,7 +45,7 @@ def sign_gradient_attack(
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
     >>> x, c = torch.ones(1, 1, 2, 2), torch.tensor([0])
     >>> changed = sign_gradient_attack(net, x, c, size=0.1)
-    >>> bool((net(changed)[0, 0] < net(x)[0, 0]).item())
+    >>> bool((net(changed).softmax(1)[0, 0] < net(x).softmax(1)[0, 0]).item())
     True
     """
     check_call(model, x, target)
