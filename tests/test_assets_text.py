@@ -32,7 +32,7 @@ from xai_lib.assets.__main__ import main
 from xai_lib.assets.catalog import cards
 from xai_lib.assets.cifar_weights import read_shards
 from xai_lib.assets.text import LENGTH, TextTransform, encode, vocabulary
-from xai_lib.assets.text_files import clean, from_review_files, from_reviews_json
+from xai_lib.assets.text_files import clean, from_reviews_json
 from xai_lib.assets.text_nets import LSTM, NETS
 from xai_lib.attribute import channel_sum, gradient_x_input
 
@@ -51,22 +51,6 @@ STEMS = {
 def as_json() -> bytes:
     reviews = [{"t": t, "s": label} for (_, label), ts in STEMS.items() for t in ts]
     return json.dumps(reviews).encode()
-
-
-def as_tar() -> bytes:
-    """Write the reviews as Stanford's archive does, the last one first."""
-    files = {"README": b"none", "train/unsup/0_0.txt": b"x", "train/urls_neg.txt": b"y"}
-    for (split, label), reviews in STEMS.items():
-        for k, review in reversed(list(enumerate(reviews))):
-            folder = f"{split}/{('neg', 'pos')[label]}"
-            files[f"{folder}/{k}_{9 - k}.txt"] = review.encode()
-    blob = io.BytesIO()
-    with tarfile.open(fileobj=blob, mode="w:gz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(f"aclImdb/{name}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return blob.getvalue()
 
 
 def as_tgz() -> bytes:
@@ -98,51 +82,28 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setenv("XAI_LIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("XAI_LIB_MIRROR", raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    official, package = catalog.catalog()["imdb"].sources
+    (package,) = catalog.catalog()["imdb"].sources
     monkeypatch.setattr(catalog, "DATA", tmp_path)
     monkeypatch.setattr(download, "_unreachable", {})
     server = Server()
-    server.files = {"/a.tar.gz": as_tar(), "/r.tgz": as_tgz()}
-    keep = ("member", "folders", "format")
-    sources = [
-        {"kind": "url", "url": f"{server.url}/{file}", "file": file}
-        | {key: getattr(source, key) for key in keep}
-        for file, source in (("a.tar.gz", official), ("r.tgz", package))
-    ]
+    server.files = {"/r.tgz": as_tgz()}
+    source = {"kind": "url", "url": f"{server.url}/r.tgz", "file": "r.tgz"}
+    source |= {"member": package.member, "format": package.format}
     files = from_reviews_json({"r": as_json()})
     table = {"digest": store.digest_files(files), "count": 8}
-    (tmp_path / "assets.toml").write_text(toml_of("texts.imdb", table, sources))
+    (tmp_path / "assets.toml").write_text(toml_of("texts.imdb", table, [source]))
     catalog.catalog.cache_clear()
     yield server
     server.close()
     catalog.catalog.cache_clear()
 
 
-@pytest.mark.parametrize("missing", [None, "/a.tar.gz"])
-def test_either_source_gives_the_same_texts(small, missing):
-    small.files.pop(missing, None)
+def test_the_package_gives_both_parts(small):
     assert list_texts() == ["imdb"]
     test, train = load_texts("imdb"), load_texts("imdb", split="train")
     assert set(test.texts[::2]) == {"Bad. Very bad", "Not\u2026 good"}
     assert set(train.texts[1::2]) == {"Slavoj \u017di\u017eek shines", "Great"}
     assert test.y.tolist() == train.y.tolist() == [0, 1, 0, 1]
-    asked = [path for path, _ in small.requests]
-    assert asked[-1] == ("/r.tgz" if missing else "/a.tar.gz")
-
-
-def test_reviews_stand_in_the_order_of_their_file_names():
-    names = (
-        "0_9",
-        "10000_8",
-        "1000_2",
-        "100_1",
-        "1_7",
-        "2_3",
-    )  # as the package has them
-    found = from_review_files(
-        {f"aclImdb/train/pos/{k}.txt": k.encode() for k in reversed(names)}
-    )
-    assert found["train_positive.txt"].decode().split("\n") == list(names)
 
 
 def test_texts_are_mixed_and_keep_their_place(small):
@@ -174,11 +135,11 @@ def test_damaged_texts_are_fetched_again_or_refused(small, capsys):
     assert len(load_texts("imdb")) == 4
     assert "fetching it again" in capsys.readouterr().err
     path.unlink()
-    small.files = {"/a.tar.gz": as_tar()[:90], "/r.tgz": b"no archive"}
+    small.files = {"/r.tgz": b"no archive"}
     with pytest.raises(AssetError) as caught:
         fetch("imdb")
     assert "texts imdb (0.3 MB) could not be fetched" in str(caught.value)
-    assert "a.tar.gz or r.tgz" in str(caught.value)
+    assert "r.tgz" in str(caught.value)
 
 
 # --- words and numbers ---------------------------------------------------------------

@@ -12,15 +12,12 @@ in single precision.
 
 import argparse
 import copy
-import datetime
-import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-from tables import current_commit, save, write_table
+from tables import current_commit, head_of, save, write_table
 from torch import Tensor, nn
 
 from xai_lib.assets import load_images, load_model, load_texts
@@ -241,16 +238,8 @@ def provenance() -> str:
     """Return the head of the tables."""
     held = [one for job in JOBS for _, one in shards(job)]
     seconds = sum(float(one["seconds"]) for one in held)
-    notes = {
-        "script": "data/results/framework.py",
-        "commit": " and ".join(sorted({str(one["commit"])[:12] for one in held})),
-        "date": f"{datetime.date.today()}",
-        "versions": f"xai_lib {version('xai_lib')}, torch {torch.__version__}, "
-        f"Python {platform.python_version()}",
-        "device": f"CPU ({platform.machine()}), 1 thread",
-        "seconds": f"{seconds:.0f} of processor time",
-    } | NOTES
-    return "".join(f"# {key}: {value}\n" for key, value in notes.items())
+    commits = {str(one["commit"]) for one in held}
+    return head_of("framework.py", commits, seconds, NOTES)
 
 
 def quartiles(values: np.ndarray) -> tuple[str, ...]:

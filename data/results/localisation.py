@@ -15,18 +15,15 @@ files beside this script. The photographs are the 70 of ``photos`` and 300 of
 
 import argparse
 import csv
-import datetime
 import gc
-import platform
 import time
 from functools import lru_cache, partial
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
-from tables import current_commit, save, write_table
+from tables import current_commit, head_of, save, write_table
 from torch import Tensor
 
 from xai_lib.assets import load_images, load_model
@@ -269,20 +266,6 @@ def in_table() -> set[tuple]:
     }
 
 
-def provenance(commits: set[str], seconds: float) -> str:
-    """Return the head of a table."""
-    notes = {
-        "script": "data/results/localisation.py",
-        "commit": " and ".join(sorted(commit[:12] for commit in commits)),
-        "date": f"{datetime.date.today()}",
-        "versions": f"xai_lib {version('xai_lib')}, torch {torch.__version__}, "
-        f"Python {platform.python_version()}",
-        "device": f"CPU ({platform.machine()}), 1 thread",
-        "seconds": f"{seconds:.0f} of processor time",
-    } | NOTES
-    return "".join(f"# {key}: {value}\n" for key, value in notes.items())
-
-
 def joined(paths: list[Path]) -> dict[str, np.ndarray]:
     """Return the parts of one job, one behind the other."""
     parts = [np.load(path) for path in paths]
@@ -394,7 +377,7 @@ def write_tables() -> None:
         of_scores, of_bins = rows_of(key, paths)
         scores += of_scores
         bins += of_bins
-    head = provenance(commits, seconds)
+    head = head_of("localisation.py", commits, seconds, NOTES)
     columns = "model,setting,at,cells,method,n,median,q1,q3,repeated,leak_1_7,leak_2_7"
     columns += ",groups,scores,repeated_scores,refused"
     write_table("localisation.csv", head, columns, scores)

