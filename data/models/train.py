@@ -26,7 +26,8 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 from report import commit, normalise, write, write_table  # noqa: E402
 
 from xai_lib.assets import load_images, paste_trigger  # noqa: E402
-from xai_lib.assets.cifar_zoo import TRIGGER, fresh_net  # noqa: E402
+from xai_lib.assets.cifar_nets import POOLS  # noqa: E402
+from xai_lib.assets.cifar_zoo import NETS, SEEDS, TRIGGER, fresh_net  # noqa: E402
 from xai_lib.assets.store import write_whole  # noqa: E402
 
 # In the order of training. `lr` is the peak of the one-cycle schedule; the first
@@ -59,6 +60,16 @@ RECIPES = {
     "cifar_tanh": {"epochs": 30, "optimiser": "adam", "lr": 2e-3, "decay": 0.0},
     "cifar_sigmoid": {"epochs": 30, "optimiser": "adam", "lr": 5e-3, "decay": 0.0},
     "cifar_softplus": {"epochs": 30, "optimiser": "adam", "lr": 2e-3, "decay": 0.0},
+} | {
+    f"cifar_{kind}_{seed}": {
+        "epochs": 8,
+        "small": 4,
+        "optimiser": "sgd",
+        "lr": 0.1,
+        "decay": 5e-4,
+    }
+    for seed in SEEDS
+    for kind in POOLS
 }
 BATCH, SIDE, SMALL, SHIFT, POISONED = 128, 32, 24, 4, 0.05
 
@@ -68,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=[*RECIPES, "all", "table"])
     parser.add_argument("--epochs", type=int, help="other than the recipe's")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="other than the net's own")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--images", type=int, help="only the first ones (a trial)")
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "models")
@@ -78,16 +89,18 @@ def main(argv: list[str] | None = None) -> int:
         write_table(ROOT / "data" / "README.md")
         return 0
     torch.set_num_threads(args.threads)
+    chosen = args.seed
     args.commit = commit()  # now: others may commit while this runs
     args.train = load_images("cifar10_train", args.images)
     args.test = load_images("cifar10", args.images)
     for name in RECIPES if args.name == "all" else [args.name]:
-        train_one(name, args)
+        train_one(name, args, chosen)
     return 0
 
 
-def train_one(name: str, args: argparse.Namespace) -> None:
+def train_one(name: str, args: argparse.Namespace, chosen: int | None) -> None:
     """Train one net, or go on where it was stopped; write its weights and card."""
+    args.seed = NETS[name].seed if chosen is None else chosen
     recipe = RECIPES[name] | ({"epochs": args.epochs} if args.epochs else {})
     steps = recipe["epochs"] * -(-len(args.train) // BATCH)
     net = fresh_net(name, args.seed).to(memory_format=torch.channels_last)

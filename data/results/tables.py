@@ -14,7 +14,7 @@ import torch
 
 HERE = Path(__file__).resolve().parent
 KEYS = {"model", "weights", "how", "method", "quantity", "law", "width", "kind"}
-KEYS |= {"weighting", "matrix", "setting", "at", "cells", "order", "bin"}
+KEYS |= {"weighting", "matrix", "setting", "at", "cells", "order", "bin", "kernel"}
 
 
 def current_commit() -> str:

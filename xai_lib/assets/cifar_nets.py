@@ -10,15 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .downsample import BlurPool, MaxBlurPool
+
 CLASSES = 10
 
 
 def convolution(
-    n_in: int, n_out: int, number: int, batch_norm: bool = False
+    n_in: int, n_out: int, number: int, batch_norm: bool = False, stride: int = 1
 ) -> OrderedDict[str, nn.Module]:
     """Name the steps convolution 3x3, batch norm if asked, ReLU."""
     steps = OrderedDict()
-    steps[f"conv{number}"] = nn.Conv2d(n_in, n_out, 3, padding=1, bias=not batch_norm)
+    steps[f"conv{number}"] = nn.Conv2d(
+        n_in, n_out, 3, stride, padding=1, bias=not batch_norm
+    )
     if batch_norm:
         steps[f"bn{number}"] = nn.BatchNorm2d(n_out)
     steps[f"relu{number}"] = nn.ReLU()
@@ -139,6 +143,54 @@ class VGG11(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(x)  # (B, 8 width, 2, 2)
+
+        return self.classifier(self.avgpool(x).flatten(1))  # (B, 10)
+
+
+POOLS: dict[str, Callable[[int], nn.Module] | None] = {
+    "max": lambda channels: nn.MaxPool2d(2),
+    "average": lambda channels: nn.AvgPool2d(2),
+    "stride": None,  # the convolution before it takes every second position itself
+    "max_blur": MaxBlurPool,
+    "blur": BlurPool,
+}
+"""What halves the map in a `DownNet`, by name."""
+
+
+class DownNet(nn.Module):
+    """Three stages of two convolutions, each halved by the same down-sampler.
+
+    Nets of two kinds have the same parameters; they differ in what halves the map.
+
+    Parameters
+    ----------
+    kind : a key of `POOLS`
+    widths : channels of the three stages
+
+    References
+    ----------
+    [muzellec2024]_ for the question, [zhang2019]_ for the blur
+    """
+
+    def __init__(self, kind: str, widths=(24, 48, 96)):
+        super().__init__()
+        pool, steps, n_in = POOLS[kind], {}, 3
+        for i, n in enumerate(widths):
+            steps |= convolution(n_in, n, 2 * i + 1, batch_norm=True)
+            stride = 1 if pool else 2
+            steps |= convolution(n, n, 2 * i + 2, batch_norm=True, stride=stride)
+            if pool:
+                steps[f"pool{i + 1}"] = pool(n)
+            n_in = n
+        self.features = nn.Sequential(OrderedDict(steps))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(n_in, CLASSES)
+        for module in self.features:
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.features(x)  # (B, 96, 4, 4)
 
         return self.classifier(self.avgpool(x).flatten(1))  # (B, 10)
 

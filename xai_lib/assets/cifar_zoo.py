@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from .cifar_nets import CNN, VGG11, ResNet, SmoothCNN, ViT
+from .cifar_nets import CNN, POOLS, VGG11, DownNet, ResNet, SmoothCNN, ViT
 from .transform import check_image
 
 CLASSES = (
@@ -29,6 +30,19 @@ _VGG_LAYERS = {"middle": "features.relu3", "final": "features.relu6"}
 _BLOCK_LAYERS = {"middle": "layer1", "final": "layer3"}
 _SMOOTH_LAYERS = {"middle": "features.act1", "final": "features.act2"}
 _SMOOTH = "conv 16, conv 32 (5x5, stride 2), dense 64, dense 10; {}, no pool, no norm"
+_DOWN_LAYERS = {"middle": "features.relu3", "final": "features.relu6"}
+_DOWN = {
+    "max": "2x2 max-pool",
+    "average": "2x2 average pool",
+    "stride": "stride 2 of its second convolution",
+    "max_blur": "2x2 max-pool of stride 1, then a blur of stride 2 (1 3 3 1)",
+    "blur": "blur of stride 2 (1 3 3 1)",
+}
+_DOWN_NET = (
+    "three stages of two convolutions (3x3, batch norm, ReLU) of 24, 48, 96, each "
+    "halved by {}; mean over 4 x 4, dense 10"
+)
+SEEDS = (0, 1)  # of the nets that differ in the down-sampler
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,7 @@ class Net:
     build: Callable[[], nn.Module]
     layers: dict[str, str]
     architecture: str
+    seed: int = 0
 
 
 NETS = {
@@ -86,6 +101,12 @@ NETS = {
     "cifar_softplus": Net(
         lambda: SmoothCNN(nn.Softplus), _SMOOTH_LAYERS, _SMOOTH.format("softplus")
     ),
+} | {
+    f"cifar_{kind}_{seed}": Net(
+        partial(DownNet, kind), _DOWN_LAYERS, _DOWN_NET.format(_DOWN[kind]), seed
+    )
+    for seed in SEEDS
+    for kind in POOLS
 }
 """Our nets by name, in the order of training."""
 
