@@ -163,7 +163,7 @@ def test_a_net_without_weights_says_how_to_train_it(tmp_path, monkeypatch):
 
 def test_files_are_small_enough_for_git():
     sizes = {p.name: p.stat().st_size for p in (DATA / "models").glob("*.pt")}
-    assert max(sizes.values()) < 8_000_000 and sum(sizes.values()) <= 30_000_000
+    assert max(sizes.values()) < 8_000_000 and sum(sizes.values()) <= 34_000_000
     for card in cards().values():
         assert card["bytes"] == sum(sizes.pop(file) for file in card["files"])
     assert not sizes  # no file without a card

@@ -89,18 +89,17 @@ def main(argv: list[str] | None = None) -> int:
         write_table(ROOT / "data" / "README.md")
         return 0
     torch.set_num_threads(args.threads)
-    chosen = args.seed
     args.commit = commit()  # now: others may commit while this runs
     args.train = load_images("cifar10_train", args.images)
     args.test = load_images("cifar10", args.images)
     for name in RECIPES if args.name == "all" else [args.name]:
-        train_one(name, args, chosen)
+        seed = NETS[name].seed if args.seed is None else args.seed
+        train_one(name, argparse.Namespace(**vars(args) | {"seed": seed}))
     return 0
 
 
-def train_one(name: str, args: argparse.Namespace, chosen: int | None) -> None:
+def train_one(name: str, args: argparse.Namespace) -> None:
     """Train one net, or go on where it was stopped; write its weights and card."""
-    args.seed = NETS[name].seed if chosen is None else chosen
     recipe = RECIPES[name] | ({"epochs": args.epochs} if args.epochs else {})
     steps = recipe["epochs"] * -(-len(args.train) // BATCH)
     net = fresh_net(name, args.seed).to(memory_format=torch.channels_last)
