@@ -29,7 +29,7 @@ def test_binomials():
 
 
 def mirrored_by_hand(row, before, after):
-    """Walk to and fro over the row."""
+    """Walk over the row and back, again and again."""
     n, walk = len(row), []
     for i in range(-before, n + after):
         j, step = 0, 1 if i >= 0 else -1
@@ -41,7 +41,7 @@ def mirrored_by_hand(row, before, after):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_padding_walks_to_and_fro(size):
+def test_padding_walks_over_the_map_and_back(size):
     row = list(range(size))
     x = torch.tensor(row, dtype=torch.float64).view(1, 1, size, 1)
     padded = reflect_pad(x, 3, 4)
@@ -64,6 +64,15 @@ def test_blur_is_the_plain_double_sum(size, kernel):
             torch.testing.assert_close(
                 y[:, :, i, j], (part * torch.outer(w, w)).sum((2, 3))
             )
+
+
+def test_blur_for_any_number_of_channels_and_for_one_number_only():
+    x = images(2, 3, 8, 6)
+    assert torch.equal(BlurPool(None)(x), BlurPool(3)(x))
+    with pytest.raises(ValueError, match="4 channels, got 3"):
+        BlurPool(4)(x)
+    with pytest.raises(ValueError, match="kernel"):
+        BlurPool(4, 0)
 
 
 def test_blur_of_length_two_is_the_average_pool():

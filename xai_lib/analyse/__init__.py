@@ -37,6 +37,8 @@ from xai_lib.analyse.spectrum import (
     high_frequency_ratio,
     power_spectrum,
     radial_spectrum,
+    ring_means,
+    share_above,
     spectral_slope,
 )
 
@@ -68,6 +70,8 @@ __all__ = [
     "random_layer_alignment",
     "random_mlp",
     "redraw_weights",
+    "ring_means",
+    "share_above",
     "shuffled_alignment",
     "singular_ratio",
     "spectral_slope",

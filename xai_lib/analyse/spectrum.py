@@ -130,7 +130,25 @@ def radial_spectrum(
     >>> frequency[power[0].argmax()].item()
     5.0
     """
-    power = power_spectrum(maps, window=window, normalise=normalise)
+    return ring_means(power_spectrum(maps, window=window, normalise=normalise))
+
+
+def ring_means(power: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean of power over each ring of frequencies.
+
+    Parameters
+    ----------
+    power : Tensor, shape (B, H, W), frequency 0 at (H // 2, W // 2)
+
+    Returns
+    -------
+    frequency, power : as `radial_spectrum`
+
+    Examples
+    --------
+    >>> ring_means(torch.ones(1, 6, 8))
+    (tensor([1., 2., 3.]), tensor([[1., 1., 1.]]))
+    """
     H, W = power.shape[1:]
     side = min(H, W)
     ring = (frequency_grid(H, W) * side).round().long().flatten().to(power.device)
@@ -213,8 +231,27 @@ def high_frequency_ratio(
     >>> round(high_frequency_ratio(noise, window="none").mean().item(), 1)
     0.8
     """
+    return share_above(power_spectrum(maps, window=window), above)
+
+
+def share_above(power: Tensor, above: float = 0.25) -> Tensor:
+    """Return the share of power that lies above a frequency, the frequency 0 excluded.
+
+    Parameters
+    ----------
+    power : Tensor, shape (B, H, W), frequency 0 at (H // 2, W // 2)
+    above : as `high_frequency_ratio`
+
+    Returns
+    -------
+    Tensor, shape (B,), in [0, 1]; nan where there is no power
+
+    Examples
+    --------
+    >>> share_above(torch.ones(1, 2, 2)).item()
+    1.0
+    """
     if not 0 <= above < 0.5:
         raise ValueError(f"above must lie in [0, 0.5), got {above}")
-    power = power_spectrum(maps, window=window)
     f = frequency_grid(*power.shape[1:]).to(power.device)
     return power[:, f > above].sum(1) / power[:, f > 0].sum(1)

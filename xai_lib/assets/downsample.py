@@ -53,12 +53,23 @@ def _mirrored(size: int, before: int, after: int) -> Tensor:
     return torch.minimum(i, period - i) if size > 1 else i
 
 
+def blur(x: Tensor, w: Tensor, stride: int = 2) -> Tensor:
+    """Filter each channel with w, mirrored at the border, and keep every stride-th.
+
+    w is (n, n), or of any shape that expands to (C, 1, n, n).
+    """
+    n = w.shape[-1]
+    x = reflect_pad(x, (n - 1) // 2, n // 2)
+    w = w.expand(x.shape[1], 1, -1, -1)
+    return F.conv2d(x, w, stride=stride, groups=x.shape[1])
+
+
 class BlurPool(nn.Module):
     """A binomial blur in each channel, of which every second value is kept.
 
     Parameters
     ----------
-    channels : of the input
+    channels : of the input; None fits any number
     kernel : length of the binomial filter in each direction
     stride : 2 to halve the map, 1 to blur alone
 
@@ -81,17 +92,18 @@ class BlurPool(nn.Module):
     0
     """
 
-    def __init__(self, channels: int, kernel: int = 4, stride: int = 2):
+    def __init__(self, channels: int | None, kernel: int = 4, stride: int = 2):
         super().__init__()
-        check_positive(channels=channels, kernel=kernel, stride=stride)
+        check_positive(channels=channels or 1, kernel=kernel, stride=stride)
         self.channels, self.kernel, self.stride = channels, kernel, stride
         w = torch.outer(binomial(kernel), binomial(kernel))
-        w = w.to(torch.get_default_dtype()).expand(channels, 1, -1, -1)
+        w = w.to(torch.get_default_dtype()).expand(channels or 1, 1, -1, -1)
         self.register_buffer("weight", w.clone(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = reflect_pad(x, (self.kernel - 1) // 2, self.kernel // 2)
-        return F.conv2d(x, self.weight, stride=self.stride, groups=self.channels)
+        if self.channels not in (None, x.shape[1]):
+            raise ValueError(f"x must have {self.channels} channels, got {x.shape[1]}")
+        return blur(x, self.weight, self.stride)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, kernel={self.kernel}, stride={self.stride}"
