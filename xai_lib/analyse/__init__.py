@@ -8,7 +8,12 @@ from xai_lib.analyse.convergence import (
     whole_map_csc,
 )
 from xai_lib.analyse.edges import gradient_magnitude
-from xai_lib.analyse.filters import gaussian_smooth, low_pass
+from xai_lib.analyse.filters import (
+    best_cutoff,
+    gaussian_smooth,
+    low_pass,
+    rectified_low_pass,
+)
 from xai_lib.analyse.input_alignment import (
     alignment,
     alignment_by_layer,
@@ -52,6 +57,7 @@ __all__ = [
     "alignment_law",
     "alignment_readings",
     "backward_signals",
+    "best_cutoff",
     "carries_input",
     "chance_alignment",
     "chance_csc",
@@ -69,6 +75,7 @@ __all__ = [
     "radial_spectrum",
     "random_layer_alignment",
     "random_mlp",
+    "rectified_low_pass",
     "redraw_weights",
     "ring_means",
     "share_above",
