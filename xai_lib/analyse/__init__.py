@@ -1,5 +1,11 @@
 """What is in a map: spectra, filters, convergence, alignment."""
 
+from xai_lib.analyse.aliasing import (
+    REDUCTIONS,
+    backward_ratios,
+    swap_composite,
+    swapped_gradient,
+)
 from xai_lib.analyse.convergence import (
     abs_cosine,
     chance_csc,
@@ -7,6 +13,12 @@ from xai_lib.analyse.convergence import (
     csc_summary,
     whole_map_csc,
 )
+from xai_lib.analyse.downsample_nets import (
+    DOWNSAMPLER_SWAPS,
+    downsampling_steps,
+    with_downsampler,
+)
+from xai_lib.analyse.downsample_rules import BACKWARD_SWAPS
 from xai_lib.analyse.edges import gradient_magnitude
 from xai_lib.analyse.filters import (
     best_cutoff,
@@ -36,6 +48,7 @@ from xai_lib.analyse.random_nets import (
     random_mlp,
     redraw_weights,
 )
+from xai_lib.analyse.sampling import UPSAMPLING_GAINS, tap_counts, upsampling_gain
 from xai_lib.analyse.singular import singular_ratio
 from xai_lib.analyse.spectrum import (
     frequency_grid,
@@ -48,7 +61,11 @@ from xai_lib.analyse.spectrum import (
 )
 
 __all__ = [
+    "BACKWARD_SWAPS",
+    "DOWNSAMPLER_SWAPS",
     "MATRIX_LAWS",
+    "REDUCTIONS",
+    "UPSAMPLING_GAINS",
     "VGG16_CHAIN",
     "WEIGHT_LAWS",
     "abs_cosine",
@@ -56,6 +73,7 @@ __all__ = [
     "alignment_by_layer",
     "alignment_law",
     "alignment_readings",
+    "backward_ratios",
     "backward_signals",
     "best_cutoff",
     "carries_input",
@@ -63,6 +81,7 @@ __all__ = [
     "chance_csc",
     "csc",
     "csc_summary",
+    "downsampling_steps",
     "frequency_grid",
     "gaussian_smooth",
     "gradient_magnitude",
@@ -82,6 +101,11 @@ __all__ = [
     "shuffled_alignment",
     "singular_ratio",
     "spectral_slope",
+    "swap_composite",
+    "swapped_gradient",
+    "tap_counts",
+    "upsampling_gain",
     "weighted_inputs",
     "whole_map_csc",
+    "with_downsampler",
 ]

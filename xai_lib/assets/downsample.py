@@ -60,7 +60,7 @@ def blur(x: Tensor, w: Tensor, stride: int = 2) -> Tensor:
     """
     n = w.shape[-1]
     x = reflect_pad(x, (n - 1) // 2, n // 2)
-    w = w.expand(x.shape[1], 1, -1, -1)
+    w = w.to(x).expand(x.shape[1], 1, -1, -1)
     return F.conv2d(x, w, stride=stride, groups=x.shape[1])
 
 
