@@ -15,6 +15,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 KEYS = {"model", "weights", "how", "method", "quantity", "law", "width", "kind"}
 KEYS |= {"weighting", "matrix", "setting", "at", "cells", "order", "bin", "kernel"}
+KEYS |= {"reduction", "reading", "cutoff"}
 
 
 def current_commit() -> str:

@@ -1,0 +1,197 @@
+"""The recorded tables of chapter 03: down-sampling and the gradient (P4-3).
+
+    XAI_LIB_MIRROR=../shared/mirror python data/results/aliasing.py run --threads 1
+    python data/results/aliasing.py tables
+
+``run`` writes one shard per network below ``_build/results/aliasing`` and skips those
+that are there, so it may be stopped and started at will. ``tables`` joins the shards
+into the CSV files beside this script.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tables import current_commit, head_of, save, write_table
+from torch import Tensor
+
+from xai_lib.analyse import (
+    BACKWARD_SWAPS,
+    backward_ratios,
+    downsampling_steps,
+    high_frequency_ratio,
+    radial_spectrum,
+    swapped_gradient,
+    with_downsampler,
+)
+from xai_lib.assets import fresh_model, load_images, load_model
+from xai_lib.assets.cifar_nets import POOLS
+from xai_lib.assets.cifar_zoo import NETS, SEEDS
+from xai_lib.attribute import channel_max_abs, channel_sum, gradient
+
+HERE = Path(__file__).resolve().parent
+SHARDS = HERE.parents[1] / "_build" / "results" / "aliasing"
+FIVE = [f"cifar_{kind}_{seed}" for seed in SEEDS for kind in POOLS]
+CIFAR = ["cifar_cnn", "cifar_vgg11", "cifar_vgg11_bn", "cifar_resnet"]
+PHOTO = ["resnet18", "mobilenet_v2", "efficientnet_lite0", "resnet50_caffe"]
+REDUCTIONS = {"signed": channel_sum, "absolute": channel_max_abs}
+FORWARD = ("average", "max_blur", "blur")
+LAYERS_BY = ("own", "all_average", "all_blur")
+IMAGES = {True: 300, False: 60}  # of CIFAR-10, of photographs
+TESTED = 2000
+BATCH = {True: 100, False: 10}
+NOTES = {
+    "images": "CIFAR-10: the first 300 test images that the network classifies "
+    "correctly; photographs: the first 60 of photos, likewise; untrained networks "
+    "explain the images of the trained one",
+    "ratio": "high-frequency ratio of the gradient of the label's logit, above 0.25 "
+    "cycles per pixel, Hann window, image by image; signed: summed over channels; "
+    "absolute: largest absolute value over channels",
+    "how": "own: the plain gradient; a name of BACKWARD_SWAPS: other down-sampling on "
+    "the way back alone; 'network with ...': in both directions, with_downsampler",
+    "initial": "random weights of the seed the network was trained from",
+    "layers": "of the backward signal at a layer's output, mean of the channels' power "
+    "spectra, above 0.25 cycles per position of that layer",
+    "right": f"CIFAR-10: of the first {TESTED} test images; photographs: of all 70",
+}
+
+
+def images_of(name: str) -> tuple[Tensor, Tensor]:
+    """Return a network's inputs and labels, before any are left out."""
+    net, ours = load_model(name), name in NETS
+    images = load_images("cifar10", TESTED) if ours else load_images("photos")
+    return net.transform(images.x), images.y
+
+
+def top_of(model, x: Tensor, size: int) -> Tensor:
+    """Return the predicted classes."""
+    with torch.no_grad():
+        return torch.cat([model(part).argmax(1) for part in x.split(size)])
+
+
+def by_batches(function, x: Tensor, y: Tensor, size: int) -> Tensor:
+    """Join the results of a function of inputs and labels."""
+    pairs = zip(x.split(size), y.split(size), strict=True)
+    return torch.cat([function(a, b) for a, b in pairs])
+
+
+def spectra_of(maps: Tensor, key: str) -> dict[str, np.ndarray]:
+    """Return ratios and the median spectrum under both reductions."""
+    found = {}
+    for reduction, reduce in REDUCTIONS.items():
+        flat = reduce(maps)
+        found[f"ratio|{key}|{reduction}"] = high_frequency_ratio(flat).numpy()
+        power = radial_spectrum(flat)[1]
+        found[f"spectrum|{key}|{reduction}"] = power.quantile(
+            torch.tensor([0.25, 0.5, 0.75]), dim=0
+        ).numpy()
+    return found
+
+
+def layers_of(model, x, y, size: int, kind: str, key: str) -> dict[str, np.ndarray]:
+    """Return the ratios of all layers, from the last to the input."""
+    pairs = zip(x.split(size), y.split(size), strict=True)
+    parts = [backward_ratios(model, a, b, kind=kind) for a, b in pairs]
+    return {
+        f"layer|{key}|{place:02d} {name}": torch.cat([p[name] for p in parts]).numpy()
+        for place, name in enumerate(parts[0])
+    }
+
+
+def measure(name: str) -> dict[str, np.ndarray]:
+    """Return everything about one network."""
+    net, ours = load_model(name).model, name in NETS
+    x, y = images_of(name)
+    size, top = BATCH[ours], top_of(net, x, BATCH[ours])
+    found = {"right|trained": np.array([int((top == y).sum()), len(y)])}
+    kept = (top == y).nonzero().flatten()[: IMAGES[ours]]
+    steps = set(downsampling_steps(net).values())
+    a, b = x[kept], y[kept]
+    for kind in BACKWARD_SWAPS:
+        maps = by_batches(
+            lambda p, q, k=kind: swapped_gradient(net, p, q, k), a, b, size
+        )
+        found |= spectra_of(maps, f"trained|{kind}")
+    for kind in FORWARD if steps else ():
+        try:
+            other = with_downsampler(net, kind)
+        except ValueError as error:  # this net has no such step
+            print(name, kind, error, flush=True)
+            continue
+        right = int((top_of(other, x, size) == y).sum())
+        found[f"right|network with {kind}"] = np.array([right, len(y)])
+        maps = by_batches(lambda p, q, m=other: gradient(m, p, q), a, b, size)
+        found |= spectra_of(maps, f"trained|network with {kind}")
+    for kind in LAYERS_BY:
+        found |= layers_of(net, a[:60], b[:60], size, kind, f"trained|{kind}")
+    if name in FIVE:
+        fresh = fresh_model(name, NETS[name].seed).model
+        maps = by_batches(lambda p, q: gradient(fresh, p, q), a, b, size)
+        found |= spectra_of(maps, "initial|own")
+        found |= layers_of(fresh, a[:60], b[:60], size, "own", "initial|own")
+    found |= spectra_of(a, "image|none")
+    return found | {"steps": " ".join(sorted(steps))}
+
+
+def run(chosen) -> None:
+    """Write a shard for every network that has none."""
+    commit = current_commit()
+    for name in chosen.models:
+        shard = SHARDS / f"{name}.npz"
+        if shard.exists():
+            continue
+        start = time.process_time()
+        found = measure(name)
+        seconds = time.process_time() - start
+        save(shard, found | {"seconds": seconds, "commit": commit})
+        print(name, f"{seconds:.0f} s", flush=True)
+
+
+def tables() -> None:
+    """Join all shards."""
+    ratios, curves, layers, right, commits, seconds = [], [], [], [], set(), 0.0
+    for path in sorted(SHARDS.glob("*.npz")):
+        held, name = np.load(path), path.stem
+        commits.add(str(held["commit"]))
+        seconds += float(held["seconds"])
+        for key in held.files:
+            what, *rest = key.split("|")
+            values = held[key]
+            if what == "ratio":
+                mean = np.exp(np.log(values).mean())
+                listed = " ".join(f"{v:.3g}" for v in values)
+                ratios.append((name, *rest, len(values), f"{mean:.4g}", listed))
+            elif what == "spectrum":
+                frequency = np.arange(1, values.shape[1] + 1)
+                keep = np.geomspace(1, len(frequency), 32).round().astype(int)
+                for k in np.unique(keep) - 1:
+                    quartiles = (f"{v:.4g}" for v in values[:, k])
+                    curves.append((name, *rest, frequency[k], *quartiles))
+            elif what == "layer":
+                place, layer = rest[-1].split(" ", 1)
+                count = int(np.isfinite(values).sum())
+                if count:
+                    q = (f"{v:.4f}" for v in np.nanquantile(values, [0.25, 0.5, 0.75]))
+                    layers.append((name, *rest[:-1], layer, int(place), count, *q))
+            elif what == "right":
+                right.append((name, *rest, *values))
+    head = head_of("aliasing.py", commits, seconds, NOTES)
+    columns = "model,weights,how,reduction,n,geometric_mean,ratios"
+    write_table("aliasing.csv", head, columns, ratios)
+    columns = "model,weights,how,reduction,frequency,quartile_1,median,quartile_3"
+    write_table("aliasing_curves.csv", head, columns, curves)
+    columns = "model,weights,how,at,place,n,quartile_1,median,quartile_3"
+    write_table("aliasing_layers.csv", head, columns, layers)
+    write_table("aliasing_right.csv", head, "model,how,right,n", right)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["run", "tables"])
+    parser.add_argument("--models", nargs="+", default=[*FIVE, *CIFAR, *PHOTO])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    (run if chosen.what == "run" else lambda _: tables())(chosen)
