@@ -10,12 +10,13 @@ into the CSV files beside this script.
 
 import argparse
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import torch
 from tables import current_commit, head_of, save, write_table
-from torch import Tensor
+from torch import Tensor, nn
 
 from xai_lib.analyse import (
     BACKWARD_SWAPS,
@@ -44,14 +45,15 @@ TESTED = 2000
 BATCH = {True: 100, False: 10}
 NOTES = {
     "images": "CIFAR-10: the first 300 test images that the network classifies "
-    "correctly; photographs: the first 60 of photos, likewise; untrained networks "
-    "explain the images of the trained one",
+    "correctly, the same for the five nets of a seed; photographs: the first 60 of "
+    "photos, likewise; untrained networks explain the images of the trained one",
     "ratio": "high-frequency ratio of the gradient of the label's logit, above 0.25 "
     "cycles per pixel, Hann window, image by image; signed: summed over channels; "
     "absolute: largest absolute value over channels",
     "how": "own: the plain gradient; a name of BACKWARD_SWAPS: other down-sampling on "
     "the way back alone; 'network with ...': in both directions, with_downsampler",
-    "initial": "random weights of the seed the network was trained from",
+    "initial": "random weights of the seed the network was trained from; first stage: "
+    "its two convolutions and batch norms come from the other of the two",
     "layers": "of the backward signal at a layer's output, mean of the channels' power "
     "spectra, above 0.25 cycles per position of that layer",
     "right": f"CIFAR-10: of the first {TESTED} test images; photographs: of all 70",
@@ -100,13 +102,27 @@ def layers_of(model, x, y, size: int, kind: str, key: str) -> dict[str, np.ndarr
     }
 
 
+def with_first_stage(model: nn.Module, other: nn.Module) -> nn.Module:
+    """Return a copy of a net of `FIVE` with the first two convolutions of another."""
+    mixed, state = deepcopy(model), other.state_dict()
+    first = {k: v for k, v in state.items() if k.split(".")[1][-1] in "12"}
+    if len(first) != 12:  # two convolutions, two batch norms of five
+        raise ValueError(f"the first stage must have 12 tensors, got {list(first)}")
+    mixed.load_state_dict(state | mixed.state_dict() | first)
+    return mixed
+
+
 def measure(name: str) -> dict[str, np.ndarray]:
     """Return everything about one network."""
     net, ours = load_model(name).model, name in NETS
     x, y = images_of(name)
     size, top = BATCH[ours], top_of(net, x, BATCH[ours])
     found = {"right|trained": np.array([int((top == y).sum()), len(y)])}
-    kept = (top == y).nonzero().flatten()[: IMAGES[ours]]
+    right = top == y
+    if name in FIVE:  # the same images for the five nets of a seed
+        for other in (n for n in FIVE if n[-1] == name[-1] and n != name):
+            right &= top_of(load_model(other).model, x, size) == y
+    kept = right.nonzero().flatten()[: IMAGES[ours]]
     steps = set(downsampling_steps(net).values())
     a, b = x[kept], y[kept]
     for kind in BACKWARD_SWAPS:
@@ -131,6 +147,13 @@ def measure(name: str) -> dict[str, np.ndarray]:
         maps = by_batches(lambda p, q: gradient(fresh, p, q), a, b, size)
         found |= spectra_of(maps, "initial|own")
         found |= layers_of(fresh, a[:60], b[:60], size, "own", "initial|own")
+        for key, (whole, stage) in {
+            "trained, first stage initial": (net, fresh),
+            "initial, first stage trained": (fresh, net),
+        }.items():
+            mixed = with_first_stage(whole, stage)
+            maps = by_batches(lambda p, q, m=mixed: gradient(m, p, q), a, b, size)
+            found |= spectra_of(maps, f"{key}|own")
     found |= spectra_of(a, "image|none")
     return found | {"steps": " ".join(sorted(steps))}
 
