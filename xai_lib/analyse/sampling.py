@@ -1,6 +1,7 @@
 """What sampling theory says of the way back through a down-sampling step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -68,52 +69,90 @@ def tap_counts(
 
 # --- white signals --------------------------------------------------------------------
 
+Frequencies = tuple[Tensor, Tensor]
+PLACES = [(0, 0), (0, 1), (1, 0), (1, 1)]
+"""Of a 2x2 window."""
 
-def _cosine(height: int, width: int) -> Tensor:
-    """Return c(f) = cos(pi f_y) cos(pi f_x), centred, (H, W)."""
+
+def _frequencies(height: int, width: int) -> Frequencies:
+    """Return f_y (H, 1) and f_x (1, W), centred, in cycles per pixel."""
     fy, fx = (torch.fft.fftfreq(n, dtype=torch.float64) for n in (height, width))
-    c = torch.outer((torch.pi * fy).cos(), (torch.pi * fx).cos())
-    return torch.fft.fftshift(c)
+    return torch.fft.fftshift(fy)[:, None], torch.fft.fftshift(fx)[None]
 
 
-def stride_gain(c: Tensor) -> Tensor:
+def _cosine(f: Frequencies) -> Tensor:
+    """Return c(f) = cos(pi f_y) cos(pi f_x), (H, W)."""
+    return (torch.pi * f[0]).cos() * (torch.pi * f[1]).cos()
+
+
+def stride_gain(f: Frequencies) -> Tensor:
     """G = 1/4: zeros between the values of R, then weights without order."""
-    return torch.full_like(c, 1 / 4)
+    return torch.full_like(_cosine(f), 1 / 4)
 
 
-def max_gain(c: Tensor) -> Tensor:
+def max_gain(f: Frequencies) -> Tensor:
     """G = 1/4: each value of R at one place of its window, all places alike."""
-    return torch.full_like(c, 1 / 4)
+    return torch.full_like(_cosine(f), 1 / 4)
 
 
-def average_gain(c: Tensor) -> Tensor:
+def average_gain(f: Frequencies) -> Tensor:
     """G = c^2 / 4: the filter [1 1] / 2 in both directions."""
-    return c**2 / 4
+    return _cosine(f) ** 2 / 4
 
 
-def blur_gain(c: Tensor) -> Tensor:
+def blur_gain(f: Frequencies) -> Tensor:
     """G = c^6 / 4: the filter [1 3 3 1] / 8, which is [1 1] / 2 three times."""
-    return c**6 / 4
+    return _cosine(f) ** 6 / 4
 
 
-def max_blur_gain(c: Tensor) -> Tensor:
-    """G = c^2 B + (1 - c^2) mean(B), B = `blur_gain`: blurred, then jittered.
+def max_blur_gain(f: Frequencies) -> Tensor:
+    """G = c^2 B + sum_d r(d) (Phi_d - c^2 cos(2 pi f d)), d over windows that overlap.
 
-    A value that goes to one of four places by chance keeps the share c^2 of its power
-    in phase and spreads the rest over all frequencies.
+    B is `blur_gain` and r its autocorrelation, what two windows d apart send back
+    alike; Phi_d = sum_pq P_d(p, q) cos(2 pi f (q - p)), P_d(p, q) the chance that one
+    has its maximum at p and the other at q. Windows apart choose independently: c^2.
     """
-    B = blur_gain(c)
-    return c**2 * B + (1 - c**2) * B.mean()
+    B, c = blur_gain(f), _cosine(f)
+    r = torch.fft.ifft2(torch.fft.ifftshift(B)).real
+    G = c**2 * B
+    for d in [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]:
+        Phi = sum(P * _wave(f, q, p) for p, q, P in shared_maximum(d))
+        G = G + r[d] * (Phi - c**2 * _wave(f, d, (0, 0)))
+    return G
 
 
-UPSAMPLING_GAINS: dict[str, Callable[[Tensor], Tensor]] = {
+def _wave(f: Frequencies, q: tuple[int, int], p: tuple[int, int]) -> Tensor:
+    """Return cos(2 pi f (q - p))."""
+    return (2 * torch.pi * (f[0] * (q[0] - p[0]) + f[1] * (q[1] - p[1]))).cos()
+
+
+def shared_maximum(d: tuple[int, int]) -> Iterator[tuple]:
+    """Yield p, q and the chance P_d(p, q) that p and q are two windows' maxima.
+
+    The windows are 2x2 and d apart, of n independent pixels together. P = 1/n for
+    p = q; else one of p, q is the largest of all, and not in the other's window, whose
+    own maximum is each of four alike: P = ([q not in 1] + [p not in 2]) / (4 n).
+
+    Examples
+    --------
+    >>> round(sum(P for p, q, P in shared_maximum((0, 1))), 12)
+    1.0
+    """
+    first, second = set(PLACES), {(i + d[0], j + d[1]) for i, j in PLACES}
+    n = len(first | second)
+    for p, q in product(sorted(first), sorted(second)):
+        apart = ((q not in first) + (p not in second)) / (4 * n)
+        yield p, q, 1 / n if p == q else apart
+
+
+UPSAMPLING_GAINS: dict[str, Callable[[Frequencies], Tensor]] = {
     "max": max_gain,
     "average": average_gain,
     "stride": stride_gain,
     "max_blur": max_blur_gain,
     "blur": blur_gain,
 }
-"""G(f) by the name of the down-sampler, as a function of c(f)."""
+"""G(f) by the name of the down-sampler."""
 
 
 def upsampling_gain(kind: str, height: int, width: int) -> Tensor:
@@ -122,7 +161,7 @@ def upsampling_gain(kind: str, height: int, width: int) -> Tensor:
     Parameters
     ----------
     kind : "max", "average", "stride", "max_blur" or "blur", as in `DOWNSAMPLERS`
-    height, width : of the fine map, even
+    height, width : of the fine map, even, at least 4
 
     Returns
     -------
@@ -140,12 +179,12 @@ def upsampling_gain(kind: str, height: int, width: int) -> Tensor:
       pattern of taps shows in the mean spectrum of no white R: it ties each frequency's
       phase to those half the sampling rate away. That of a constant R under weights of
       one sign is `tap_counts`;
-    - "max" 1/4, each window's maximum anywhere in it with equal chance;
-    - "max_blur" c^2 B + (1 - c^2) mean(B), B the blur's, for windows that choose their
-      places independently. Neighbours overlap and share a maximum, so this is a model.
+    - "max" 1/4, and "max_blur" `max_blur_gain`, for independent pixels without ties:
+      the maximum lies at each place of a window with equal chance. At stride 1 windows
+      overlap and share maxima, which makes their signals pile up.
 
-    "stride" and "max" are white, a high-frequency ratio of about 1 - pi/16. Whiteness
-    of R is an assumption; the book puts the measured spectra beside it.
+    "stride" and "max" are white, a high-frequency ratio of about 1 - pi/16. These are
+    assumptions about R, weights and pixels; the book puts what is measured beside them.
 
     References
     ----------
@@ -157,7 +196,8 @@ def upsampling_gain(kind: str, height: int, width: int) -> Tensor:
     tensor([0.1250, 0.2500, 0.1250], dtype=torch.float64)
     """
     check_choice("kind", kind, UPSAMPLING_GAINS)
-    check_positive(height=height, width=width)
-    if height % 2 or width % 2:
-        raise ValueError(f"height and width must be even, got {height}, {width}")
-    return UPSAMPLING_GAINS[kind](_cosine(height, width))
+    if height % 2 or width % 2 or min(height, width) < 4:
+        raise ValueError(
+            f"height and width must be even and at least 4, got {height}, {width}"
+        )
+    return UPSAMPLING_GAINS[kind](_frequencies(height, width))
