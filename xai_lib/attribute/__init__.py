@@ -28,7 +28,7 @@ from xai_lib.attribute.cam import (
     layer_cam,
     score_cam,
 )
-from xai_lib.attribute.features import feature_labels, superpixels
+from xai_lib.attribute.features import feature_labels, grid_labels, superpixels
 from xai_lib.attribute.gradients import (
     gradient,
     gradient_x_input,
@@ -60,6 +60,7 @@ __all__ = [
     "grad_cam_pp",
     "gradient",
     "gradient_x_input",
+    "grid_labels",
     "guided_backprop",
     "integrated_gradients",
     "layer_cam",

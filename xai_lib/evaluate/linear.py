@@ -5,19 +5,7 @@ from torch import Tensor, nn
 
 from xai_lib._check import Target, check_call
 from xai_lib.attribute._forward import fixed_target, rows_per_pass, select
-
-
-def pearson(a: Tensor, b: Tensor) -> Tensor:
-    """Return the Pearson correlation over the last dimension.
-
-    Examples
-    --------
-    >>> pearson(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0])).item()
-    1.0
-    """
-    a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
-    norm = a.norm(dim=-1) * b.norm(dim=-1)
-    return ((a * b).sum(-1) / norm).clamp(-1, 1)
+from xai_lib.evaluate.correlation import pearson
 
 
 def first_order_correlation(

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from xai_lib._check import Target, check_call, check_positive
 from xai_lib.attribute._forward import fixed_target, rows_per_forward, select
-from xai_lib.evaluate.linear import pearson
+from xai_lib.evaluate.correlation import pearson
 
 
 def quantus_sensitivity_n(

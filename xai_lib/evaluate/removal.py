@@ -1,4 +1,4 @@
-"""Removing random sets of features, and reading the logit that is left."""
+"""Removing features: what they become, random sets, and reading what is left."""
 
 import math
 import zlib
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib._check import Target, check_call
+from xai_lib.analyse.filters import gaussian_smooth
 from xai_lib.attribute._copies import logits_of
 from xai_lib.attribute._forward import fixed_target, rows_per_forward, split
 from xai_lib.attribute.features import (
@@ -67,25 +68,95 @@ def removals(model, x, target, labels, counts, n_subsets, seed) -> Callable:
 
     All on the CPU, where the subsets are drawn.
     """
-    if not n_subsets >= 3:
-        raise ValueError(f"n_subsets must be at least 3, got {n_subsets}")
-    _, tail = split(model, x, None)
-    c, per_pass = fixed_target(model, x, target), rows_per_forward(model, x)
-    parts = math.ceil(n_subsets / per_pass)
-    own = [zlib.crc32(image.float().cpu().numpy().tobytes()) for image in x]
-    before = [logits_of(tail, x[i : i + 1], i, c).cpu() for i in range(len(x))]
+    check_subsets(n_subsets)
+    read = reader(model, x, target, labels)
 
     def remove(i: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
-        drawn = zlib.crc32(f"{seed} {n}".encode(), own[i])
-        S = random_subsets(int(counts[i]), n, n_subsets, drawn)
+        S = random_subsets(int(counts[i]), n, n_subsets, own_seed(x[i], seed, n))
+        return S, *read(i, S)
+
+    return remove
+
+
+def check_subsets(n_subsets: int) -> None:
+    """Refuse fewer subsets than a correlation needs."""
+    if not n_subsets >= 3:
+        raise ValueError(f"n_subsets must be at least 3, got {n_subsets}")
+
+
+def own_seed(image: Tensor, seed: int, what: object) -> int:
+    """Return a seed that depends on an image's values, a seed, and what is drawn."""
+    values = image.detach().float().cpu().numpy().tobytes()
+    return zlib.crc32(f"{seed} {what}".encode(), zlib.crc32(values))
+
+
+SCORES = {
+    "logit": lambda logits: logits,
+    "probability": lambda logits: logits.softmax(1),
+}
+"""What is read of the logits (R, classes) for the target class."""
+
+
+def reader(model, x, target, labels, ends=None, score="logit") -> Callable:
+    """Return a function (image, subsets (k, K)) -> score (1,), scores without (k,).
+
+    ends (B, C, H, W) is what removed positions become; None is zero.
+    """
+    _, whole = split(model, x, None)
+    c, per_pass = fixed_target(model, x, target), rows_per_forward(model, x)
+
+    def tail(h: Tensor, rows: Tensor) -> Tensor:
+        return SCORES[score](whole(h, rows))
+
+    before = [logits_of(tail, x[i : i + 1], i, c).cpu() for i in range(len(x))]
+
+    def read(i: int, S: Tensor) -> tuple[Tensor, Tensor]:
+        end, parts = None if ends is None else ends[i], math.ceil(len(S) / per_pass)
         after = [
-            logits_of(tail, without(x[i], positions_of(part, labels[i])), i, c)
+            logits_of(tail, without(x[i], positions_of(part, labels[i]), end), i, c)
             for part in S.to(x.device).chunk(parts)
         ]
         after = torch.cat(after).cpu()
         if not after.isfinite().all():
             wanted = "the model must return finite logits"
             raise ValueError(f"{wanted}, got NaN or infinity for image {i}")
-        return S, before[i], after
+        return before[i], after
 
-    return remove
+    return read
+
+
+BASELINES = {
+    "zero": torch.zeros_like,
+    "mean": lambda x: x.mean((2, 3), keepdim=True).expand_as(x),
+    "blur": lambda x: gaussian_smooth(x, blur_kernel(x.shape[2:]), "renormalise"),
+}
+"""What a removed pixel becomes, in the units of the normalised input."""
+
+
+def blur_kernel(size: tuple[int, int]) -> int:
+    """Return the kernel of the baseline "blur": a quarter of the shorter side, odd.
+
+    Examples
+    --------
+    >>> blur_kernel((32, 32)), blur_kernel((224, 256))
+    (9, 57)
+    """
+    return 2 * max(1, min(size) // 8) + 1
+
+
+def runs(x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where runs of equal images and targets begin, (R,), and the run of each.
+
+    So several maps of one image share passes that do not depend on the map.
+
+    Examples
+    --------
+    >>> runs(torch.tensor([5.0, 5.0, 7.0]), torch.tensor([1, 1, 1]))
+    (tensor([0, 2]), tensor([0, 0, 1]))
+    """
+    new = [
+        k == 0 or bool(c[k] != c[k - 1]) or not torch.equal(x[k], x[k - 1])
+        for k in range(len(x))
+    ]
+    new = torch.tensor(new, device=x.device)
+    return new.nonzero()[:, 0], new.cumsum(0) - 1

@@ -1,7 +1,5 @@
 """Sensitivity-n: do sums of a map follow the logit when their features are gone?"""
 
-import math
-import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -10,12 +8,13 @@ from torch import Tensor, nn
 from xai_lib._check import Target, check_call
 from xai_lib.assets.progress import LateProgress
 from xai_lib.attribute.features import Features, feature_labels, feature_sums
-from xai_lib.evaluate.linear import pearson
+from xai_lib.evaluate.correlation import (
+    one_channel,
+    subset_correlation,
+    warn_of_undefined,
+)
 from xai_lib.evaluate.removal import removals
 from xai_lib.evaluate.subsets import check_sizes
-
-ROUNDING = 8.0
-"""Values that lie within so many roundings of each other count as equal."""
 
 
 def sensitivity_n(
@@ -127,7 +126,7 @@ def sensitivity_curve(
     """
     check_call(model, x, target)
     labels, counts = feature_labels(x, features)
-    sums, eps = _one_channel(maps, x), _roundings(maps)
+    sums, eps = one_channel(maps, x), _roundings(maps)
     sizes = check_sizes(sizes, counts)  # (P, B)
     remove = removals(model, x, target, labels, counts, n_subsets, seed)
     line = LateProgress("Sensitivity-n", sizes.numel() * n_subsets, "passes")
@@ -138,74 +137,11 @@ def sensitivity_curve(
             found[:, p, i] = subset_correlation(R, *remove(i, n), eps)
             line.more(n_subsets)
     line.end()
-    _warn_of_undefined(found)
+    why = "all falls of the logit, or all sums of the map, are equal"
+    warn_of_undefined(found, "Sensitivity-n", why)
     return dict(zip(maps, found.to(x), strict=True))
-
-
-def subset_correlation(
-    R: Tensor, S: Tensor, before: Tensor, after: Tensor, eps: Tensor | float = 0.0
-) -> Tensor:
-    """Correlate the sums of maps over subsets of features with the falls of the logit.
-
-    Parameters
-    ----------
-    R : Tensor, shape (M, K): M maps of K features
-    S : Tensor, bool, shape (k, K): k subsets
-    before, after : the logit of the whole input, (1,), and without each subset, (k,)
-    eps : relative rounding of the maps' values, a number or (M, 1)
-
-    Returns
-    -------
-    Tensor, shape (M,); NaN where all sums, or all falls, are equal up to rounding
-
-    Examples
-    --------
-    >>> R, S = torch.tensor([[2.0, 5.0, 3.0]]), torch.eye(3) > 0
-    >>> before, after = torch.tensor([9.0]), torch.tensor([7.0, 4.0, 6.0])
-    >>> subset_correlation(R, S, before, after).round(decimals=5)
-    tensor([1.])
-    """
-    S = S.to(R)
-    a, d = R @ S.T, before.to(R) - after.to(R)  # (M, k), (k,)
-    flat = _flat(a, eps * (R.abs() @ S.T))
-    flat |= _flat(after, torch.finfo(after.dtype).eps * after.abs())
-    return pearson(a, d).masked_fill(flat, math.nan)
-
-
-def _flat(values: Tensor, rounding: Tensor) -> Tensor:
-    """Return whether the last dimension's values are equal up to rounding."""
-    return values.amax(-1) - values.amin(-1) <= ROUNDING * rounding.amax(-1)
-
-
-def _one_channel(maps: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """Return all maps (M, B, H, W), summed over channels, in float64 on the CPU."""
-    if not isinstance(maps, Mapping) or not maps:
-        got = "none" if isinstance(maps, Mapping) else type(maps).__name__
-        raise TypeError(f"maps must be a dict of name to map, got {got}")
-    B, (H, W), found = len(x), x.shape[2:], []
-    for name, R in maps.items():
-        if not isinstance(R, Tensor):
-            raise TypeError(f"{name} must be a tensor, got {type(R).__name__}")
-        if R.shape not in (x.shape, (B, 1, H, W), (B, H, W)):
-            wanted = f"{name} must have shape {tuple(x.shape)}, {(B, 1, H, W)}"
-            raise ValueError(f"{wanted} or {(B, H, W)}, got {tuple(R.shape)}")
-        if not R.isfinite().all():
-            raise ValueError(f"{name} must be finite, got NaN or infinity")
-        found.append(R.detach().cpu().double().reshape(B, -1, H, W).sum(1))
-    return torch.stack(found)
 
 
 def _roundings(maps: Mapping[str, Tensor]) -> Tensor:
     kinds = [R.dtype if R.is_floating_point() else torch.float64 for R in maps.values()]
     return torch.tensor([[torch.finfo(kind).eps] for kind in kinds]).double()  # (M, 1)
-
-
-def _warn_of_undefined(found: Tensor) -> None:
-    lost = int(found.isnan().sum())
-    if lost:
-        warnings.warn(
-            f"Sensitivity-n is undefined, NaN, for {lost} of {found.numel()}: all "
-            "falls of the logit, or all sums of the map, are equal; mean_of_defined "
-            "drops and counts them",
-            stacklevel=3,
-        )

@@ -41,6 +41,22 @@ def random_subsets(features: int, n: int, n_subsets: int, seed: int) -> Tensor:
     return torch.stack([rank < n for rank in ranks])
 
 
+def bernoulli_subsets(features: int, p: float, n_subsets: int, seed: int) -> Tensor:
+    """Draw subsets that hold each feature with the chance p, so of different sizes.
+
+    Returns
+    -------
+    Tensor, bool, shape (n_subsets, features)
+
+    Examples
+    --------
+    >>> bernoulli_subsets(81, 0.2, 3, seed=0).shape
+    torch.Size([3, 81])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(n_subsets, features, generator=generator) < p
+
+
 def subset_sizes(
     features: int | Tensor, points: int = 16, most: float = 0.8, spacing: str = "linear"
 ) -> Tensor:
