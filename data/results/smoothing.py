@@ -24,7 +24,7 @@ from torch import Tensor
 from xai_lib.analyse import gaussian_smooth, low_pass
 from xai_lib.assets import load_model
 from xai_lib.attribute import METHODS, channel_sum
-from xai_lib.evaluate import GridNet, randomised, stitch
+from xai_lib.evaluate import GridNet, randomised, spearman, stitch
 from xai_lib.evaluate.cells import heads_of
 from xai_lib.evaluate.localisation import as_scored, cell_masses, shares_of
 
@@ -155,10 +155,10 @@ def run(chosen) -> None:
                 print(name, setting, part, f"{seconds:.0f} s", flush=True)
 
 
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
+def ranked_alike(a: np.ndarray, b: np.ndarray) -> float:
     """Return the rank correlation of two sets of scores."""
-    ranks = [np.argsort(np.argsort(v.ravel(), kind="stable")) for v in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    a, b = (torch.tensor(v).double().flatten() for v in (a, b))
+    return float(spearman(a, b))
 
 
 def tables() -> None:
@@ -188,7 +188,7 @@ def tables() -> None:
                     f"{int(kernel) / side:.4f}",
                     scores.size,
                     *quartiles,
-                    f"{spearman(scores, cam):.4f}",
+                    f"{ranked_alike(scores, cam):.4f}",
                     listed(scores) if kind == "smooth" else "",
                 )
             )

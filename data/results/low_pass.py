@@ -1,0 +1,225 @@
+"""The recorded table of chapter 07 on the low-pass filter (P4-4, P4-C, P4-5).
+
+    XAI_LIB_MIRROR=../shared/mirror python data/results/low_pass.py run \
+        --models cifar_cnn resnet18 --threads 1
+    python data/results/low_pass.py tables
+
+``run`` writes one shard per network and image below ``_build/results/low_pass`` as it
+goes and skips those that are there, so it may be stopped and started at will; several
+processes may share the networks, and two a network, one of them ``--backwards``.
+``tables`` joins the shards into ``low_pass.csv``. The cutoff is chosen by the reader of
+the table: images at even places of a row are there to choose on, those at odd places
+to judge on.
+"""
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tables import current_commit, head_of, save, write_table
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+from torch.nn import functional as F
+
+from xai_lib.analyse import gradient_magnitude, low_pass, rectified_low_pass
+from xai_lib.assets import load_images, load_model
+from xai_lib.assets.cifar_nets import POOLS
+from xai_lib.assets.cifar_zoo import NETS, SEEDS
+from xai_lib.attribute import METHODS, channel_sum
+from xai_lib.attribute.noisy import noisy_gradients
+from xai_lib.evaluate import faithfulness, randomised
+from xai_lib.evaluate.mu_fidelity import region_falls, region_rank_correlation
+
+HERE = Path(__file__).resolve().parent
+SHARDS = HERE.parents[1] / "_build" / "results" / "low_pass"
+CIFAR = ["cifar_cnn", "cifar_vgg11", "cifar_vgg11_bn", "cifar_resnet", "cifar_vit"]
+FIVE = [f"cifar_{kind}_{seed}" for seed in SEEDS for kind in POOLS]
+PHOTO = ["resnet18", "mobilenet_v2"]
+IMAGES = 100
+CUTOFFS = {
+    True: [1, 2, 3, 4, 6, 8, 11, math.inf],
+    False: [4, 8, 15, 22, 30, 45, 80, math.inf],
+}
+NOISY = {"smoothgrad": 0, "squaregrad": 1, "vargrad": 2}
+GRADIENT_BASED = ["gradient", "gradient_x_input", "integrated_gradients", *NOISY]
+GRADIENT_BASED += ["guided_backprop", "deconvnet"]
+OTHERS = ["grad_cam", "occlusion", "rise"]
+STEPS = 14
+SEED = 0
+NOTES = {
+    "images": "CIFAR-10: the first 100 test images that the network classifies "
+    "correctly; photographs: the first 100 of imagenet_samples, likewise",
+    "maps": "integrated gradients 20 steps, zero baseline; noise methods 15 samples, "
+    "standard deviation 0.15 of the range; occlusion 4 / 2 on CIFAR-10, 32 / 16 on "
+    "photographs; RISE 500 masks, grid 7 (4 on CIFAR-10), p 0.5, seed 0; grad_cam at "
+    "the final layer, upsampled bilinearly",
+    "controls": "'random': N(0, 1) per pixel and channel; 'edges': gradient magnitude "
+    "of the image; ', untrained': the method's map from the network with all weights "
+    "random (seed 0), judged on the trained one, held-out images only",
+    "reading": "rectified: |low-pass of |mean over channels||, as P4's public code; "
+    "signed: low-pass of the sum over channels; pixels are ranked by the result",
+    "cutoff": "cycles per image, inf: no filter; disc, or gaussian with half the power "
+    "at the cutoff",
+    "scores": "image by image, in 1/10000: faithfulness (insertion, blur baseline, "
+    "minus deletion, zero baseline; softmax probability, 14 steps) and mu_fidelity "
+    "(200 subsets of a 9 x 9 grid, 0.2; Spearman, logit; nan where undefined)",
+    "halves": "images at even places are for the choice of the cutoff, odd ones for "
+    "the judgement",
+}
+
+
+def own_settings(ours: bool) -> dict[str, dict]:
+    """Return what differs from a method's defaults."""
+    window = (4, 2) if ours else (32, 16)
+    return {
+        "integrated_gradients": {"steps": 20},
+        "occlusion": dict(zip(("window", "stride"), window, strict=True)),
+        "rise": {"n_masks": 500, "grid": 4 if ours else 7},
+    }
+
+
+def gradient_maps(model: nn.Module, x: Tensor, c: Tensor, ours: bool) -> dict:
+    """Return the maps of the gradient-based methods of one image, all channels."""
+    g = next(noisy_gradients(model, x, c, n_samples=15, noise=0.15, seed=SEED))
+    moments = [g.mean(0), g.square().mean(0), g.var(0)]
+    own = own_settings(ours)
+    return {
+        name: moments[NOISY[name]][None]
+        if name in NOISY
+        else METHODS[name](model, x, c, **own.get(name, {}))
+        for name in GRADIENT_BASED
+    }
+
+
+def all_maps(net, folded, x: Tensor, c: Tensor, ours: bool, seed: int) -> dict:
+    """Return every method's map of one image and the controls, at its size."""
+    own, size = own_settings(ours), x.shape[2:]
+    maps = gradient_maps(folded, x, c, ours)
+    for name in OTHERS:
+        model = net.model if name == "grad_cam" else folded
+        layer = {"layer": net.layers["final"]} if name == "grad_cam" else {}
+        raw = METHODS[name](model, x, c, **layer, **own.get(name, {}))
+        maps[name] = F.interpolate(raw, size, mode="bilinear", align_corners=False)
+    g = torch.Generator().manual_seed(seed)
+    maps["random"] = torch.randn(x.shape, generator=g)
+    maps["edges"] = gradient_magnitude(x)
+    return {name: m if m.ndim == 4 else m[:, None] for name, m in maps.items()}
+
+
+def plan(name: str, ours: bool, held_out: bool):
+    """Yield (reading, kind, cutoff) of every version of a map that is judged."""
+    cutoffs = CUTOFFS[ours]
+    yield from (("rectified", "disc", c) for c in cutoffs)
+    if name.endswith(", untrained"):
+        return
+    if held_out:
+        yield from (("rectified", "gaussian", c) for c in cutoffs[:-1])
+    if ours:
+        yield from (("signed", "disc", c) for c in cutoffs)
+
+
+def filtered(raw: Tensor, reading: str, kind: str, cutoff: float) -> Tensor:
+    """Return one version of a map, (1, 1, H, W)."""
+    if reading == "rectified":
+        return rectified_low_pass(raw, cutoff, kind)
+    return low_pass(channel_sum(raw), cutoff, kind)
+
+
+def judge(model, x: Tensor, c: Tensor, maps: dict, ours: bool, held_out: bool) -> dict:
+    """Return F and muFidelity of every version of every map of one image."""
+    keys, versions = [], []
+    for name, raw in maps.items():
+        for reading, kind, cutoff in plan(name, ours, held_out):
+            keys.append(f"{name}|{reading}|{kind}|{cutoff:g}")
+            versions.append(filtered(raw, reading, kind, cutoff))
+    stack = torch.cat(versions)  # (M, 1, H, W)
+    n = len(stack)
+    score = faithfulness(model, x.expand(n, -1, -1, -1), stack, c.expand(n), STEPS)
+    regions, falls = region_falls(model, x, c, seed=SEED)
+    mu = region_rank_correlation(stack[:, 0], regions, falls)
+    return dict(zip(keys, torch.stack([score, mu], 1).double().numpy(), strict=True))
+
+
+def measure(net, folded, untrained, x, c, ours, place: int) -> dict[str, np.ndarray]:
+    """Return the scores of one image; odd places get the untrained network's maps."""
+    held_out = place % 2 == 1
+    maps = all_maps(net, folded, x, c, ours, seed=place)
+    if held_out:
+        other = gradient_maps(untrained, x, c, ours)
+        maps |= {f"{name}, untrained": m for name, m in other.items()}
+    return judge(folded, x, c, maps, ours, held_out)
+
+
+def folded_of(model: nn.Module, ours: bool) -> nn.Module:
+    """Fold BatchNorm into the convolutions where that is possible, for speed."""
+    try:
+        return fuse(model).to(memory_format=torch.channels_last).eval()
+    except Exception:  # a network that cannot be traced runs as it is
+        return model
+
+
+def right_ones(net, ours: bool) -> tuple[Tensor, Tensor]:
+    """Return the first images that the network classifies correctly."""
+    images = load_images("cifar10", 400) if ours else load_images("imagenet_samples")
+    x = net.transform(images.x)
+    with torch.no_grad():
+        top = torch.cat([net.model(part).argmax(1) for part in x.split(16)])
+    kept = (top == images.y).nonzero().flatten()[:IMAGES]
+    return x[kept], images.y[kept]
+
+
+def run(chosen) -> None:
+    """Write a shard for every image of every network."""
+    commit = current_commit()
+    for name in chosen.models:
+        net, ours = load_model(name), name in NETS
+        x, y = right_ones(net, ours)
+        folded = folded_of(net.model, ours)
+        untrained = randomised(folded, x[:16], "input")
+        places = range(len(x))[: chosen.limit]
+        for place in reversed(places) if chosen.backwards else places:
+            shard = SHARDS / name / f"{place:03d}.npz"
+            if shard.exists():
+                continue
+            start, one = time.process_time(), slice(place, place + 1)
+            found = measure(net, folded, untrained, x[one], y[one], ours, place)
+            seconds = time.process_time() - start
+            save(shard, found | {"seconds": seconds, "commit": commit})
+            print(name, place, f"{seconds:.0f} s", flush=True)
+
+
+def tables() -> None:
+    """Join all shards: one row per network and version of a map."""
+    rows, commits, seconds = [], set(), 0.0
+    for folder in sorted(SHARDS.iterdir()):
+        shards = [np.load(path) for path in sorted(folder.glob("*.npz"))]
+        commits |= {str(held["commit"]) for held in shards}
+        seconds += sum(float(held["seconds"]) for held in shards)
+        keys = dict.fromkeys(k for held in shards for k in held.files if "|" in k)
+        for key in keys:
+            places = [i for i, held in enumerate(shards) if key in held.files]
+            values = np.stack([shards[i][key] for i in places])  # (images, 2)
+            half = "all" if len(places) == len(shards) else "odd"
+            mean = (f"{v:.4f}" for v in np.nanmean(values, 0))
+            listed = (" ".join(f"{v * 1e4:.0f}" for v in col) for col in values.T)
+            rows.append((folder.name, *key.split("|"), half, len(values)))
+            rows[-1] += (*mean, *listed)
+    head = head_of("low_pass.py", commits, seconds, NOTES)
+    columns = "model,method,reading,kind,cutoff,half,n,mean_f,mean_mu"
+    columns += ",faithfulness,mu_fidelity"
+    write_table("low_pass.csv", head, columns, rows)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["run", "tables"])
+    parser.add_argument("--models", nargs="+", default=[*CIFAR, *PHOTO, *FIVE])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--limit", type=int, help="images per network, for a trial")
+    parser.add_argument("--backwards", action="store_true", help="last image first")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    (run if chosen.what == "run" else lambda _: tables())(chosen)
