@@ -9,6 +9,7 @@ from nets import images, settled
 from torch import nn
 
 from xai_lib.assets.nets import build
+from xai_lib.attribute._forward import rows_per_forward
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,45 @@ def test_the_sensitivity_rows_count_their_passes(bench):
         curves = case.ours()
         assert sum(rows) == 8 * case.passes + 8  # and the images themselves
         assert len(curves) == sensitivity.MAPS
+
+
+def test_the_fidelity_rows_count_their_passes(bench):
+    fidelity = importlib.import_module("fidelity")
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4)).eval()
+    net.requires_grad_(False)
+    own = net, images(8), torch.tensor([0, 1, 2, 3] * 2), "net"
+    rows_per_forward(net, own[1])  # asks the model once
+    rows = []
+    net.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    cases = [
+        *(
+            fidelity.curve_case(f, *own)
+            for f in (fidelity.deletion, fidelity.insertion)
+        ),
+        fidelity.flipping_case(*own),
+        fidelity.mu_case(*own, 40),
+    ]
+    assert [case.passes for case in cases] == [29, 29, 25, 41]
+    for case in cases:
+        found = []
+        for run in (case.raw, case.ours):
+            rows.clear()
+            scores = run()
+            found.append(sum(rows))
+        images_run = 1 if case is cases[-1] else 8
+        assert found == [images_run * case.passes] * 2
+        assert scores.shape == (fidelity.MAPS if case is cases[-1] else 8,)
+
+
+@pytest.mark.slow
+def test_quantus_runs_one_pass_fewer(bench):
+    pytest.importorskip("quantus")
+    fidelity = importlib.import_module("fidelity")
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4)).eval()
+    rows = []
+    net.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    case = fidelity.flipping_case(net, images(8), torch.tensor([0, 1, 2, 3] * 2), "net")
+    assert case.peer().shape == (8, 24) and rows == [8] * (case.passes - 1)
 
 
 def test_a_wrong_value_is_seen(bench, cases):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from cases import FULL, Case, all_cases, captum
+from fidelity import fidelity_cases
 from localisation import grid_case
 from relevance import csc_case, relevance_cases, zennit
 from sensitivity import quantus, sensitivity_cases
@@ -78,12 +79,13 @@ def describe(model_name: str, x: Tensor) -> str:
     threads = torch.get_num_threads()
     return (
         f"{model_name}, {shape}, float32, {threads} threads, {versions}. A pass is a "
-        "forward and backward pass to the input, for rise, occlusion and "
-        "sensitivity_n a forward pass (the latter in parts as large as its own), for "
-        "csc the same signals from repeated images, for di_full a pass of the one cell "
-        "that a head sees. The peer is captum, for lrp zennit on the network with its "
-        "BatchNorms folded, for sensitivity_n Quantus. Differences are shares "
-        "of the peer's largest value, for lrp in float64."
+        "forward and backward pass to the input, for rise, occlusion, deletion, "
+        "insertion, mu_fidelity and sensitivity_n a forward pass (the last two in "
+        "parts as large as their own), for csc the same signals from repeated images, "
+        "for di_full a pass of the one cell that a head sees. The peer is captum, for "
+        "lrp zennit on the network with its BatchNorms folded, for deletion and "
+        "sensitivity_n Quantus, whose PixelFlipping runs the batch at once too. "
+        "Differences are shares of the peer's largest value, for lrp in float64."
     )
 
 
@@ -106,6 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
         csc_case(net.model, x[:2]),
         grid_case(net.model, x),
         *sensitivity_cases(net.model, x, target),
+        *fidelity_cases(net.model, x, target),
     ]
     for case in cases:
         print(f"... {case.name}", flush=True)

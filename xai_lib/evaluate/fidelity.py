@@ -11,7 +11,8 @@ from xai_lib._check import (
     check_positive,
 )
 from xai_lib.attribute._forward import fixed_target, rows_per_forward, select
-from xai_lib.evaluate.removal import BASELINES, runs
+from xai_lib.attribute.features import without
+from xai_lib.evaluate.removal import BASELINES, ends_of, runs
 
 
 def deletion_curve(
@@ -104,10 +105,10 @@ def _curve(model, x, maps, target, steps, baseline, descending) -> Tensor:
     check_call(model, x, target)
     check_positive(steps=steps)
     check_choice("baseline", baseline, BASELINES)
-    rank = _places(check_maps(maps), x, descending)  # (B, 1, H, W)
+    rank = _places(check_maps(maps), x, descending)  # (B, H, W)
     c = fixed_target(model, x, target)
     first, run = runs(x, c)
-    end = BASELINES[baseline](x[first])  # (R, C, H, W)
+    end = ends_of(baseline, x[first])  # (R, C, H, W)
     removed = torch.arange(steps + 1, device=x.device) * rank[0].numel() // steps
     needed = torch.ones(len(x), steps + 1, dtype=torch.bool, device=x.device)
     needed[:, [0, -1]] = False  # but once for each run: no map matters there
@@ -115,9 +116,10 @@ def _curve(model, x, maps, target, steps, baseline, descending) -> Tensor:
     curve = x.new_empty(needed.shape)
     for part in needed.nonzero().split(rows_per_forward(model, x)):
         i, s = part.T
-        gone = rank[i] < removed[s].view(-1, 1, 1, 1)
+        gone = rank[i] < removed[s].view(-1, 1, 1)
+        left = without(x[i], gone, None if end is None else end[run[i]])
         with torch.no_grad():
-            logits = model(torch.where(gone, end[run[i]], x[i]))
+            logits = model(left)
         curve[i, s] = select(logits.softmax(1), c[i])
     curve[:, 0], curve[:, -1] = curve[first[run], 0], curve[first[run], -1]
     if not curve.isfinite().all():
@@ -126,15 +128,16 @@ def _curve(model, x, maps, target, steps, baseline, descending) -> Tensor:
 
 
 def _places(maps: Tensor, x: Tensor, descending: bool) -> Tensor:
-    """Return every pixel's place in its image's order, from 0, as (B, 1, H, W)."""
+    """Return every pixel's place in its image's order, from 0, as (B, H, W)."""
     wanted = (len(x), *x.shape[2:])
     if maps.shape != wanted:
         raise ValueError(f"maps must have shape {wanted}, got {tuple(maps.shape)}")
     flat = maps.detach().to(x.device).flatten(1)
     order = flat.argsort(dim=1, descending=descending, stable=True)
-    place = torch.arange(order.shape[1], device=x.device).expand_as(order)
-    place = torch.empty_like(order).scatter_(1, order, place)
-    return place.view(len(x), 1, *x.shape[2:])
+    place = torch.arange(order.shape[1], dtype=torch.int32, device=x.device)
+    places = torch.empty_like(order, dtype=torch.int32)
+    places.scatter_(1, order, place.expand_as(order))
+    return places.view(wanted)
 
 
 def deletion(

@@ -19,6 +19,7 @@ from xai_lib.evaluate.removal import (
     BASELINES,
     SCORES,
     check_subsets,
+    ends_of,
     own_seed,
     reader,
     runs,
@@ -143,8 +144,8 @@ def region_falls(
     if p >= 1:
         raise ValueError(f"p must lie in (0, 1), got {p}")
     cells = grid_labels(tuple(x.shape[2:]), grid).to(x.device)  # (H, W)
-    ends = None if baseline == "zero" else BASELINES[baseline](x)
-    read = reader(model, x, target, cells.expand(len(x), -1, -1), ends, score)
+    labels, ends = cells.expand(len(x), -1, -1), ends_of(baseline, x)
+    read = reader(model, x, target, labels, ends, score)
     regions, falls = [], []
     for i, image in enumerate(x):
         S = bernoulli_subsets(

@@ -133,6 +133,11 @@ BASELINES = {
 """What a removed pixel becomes, in the units of the normalised input."""
 
 
+def ends_of(baseline: str, x: Tensor) -> Tensor | None:
+    """Return what x's pixels become, as `without` takes it: None for zero."""
+    return None if baseline == "zero" else BASELINES[baseline](x)
+
+
 def blur_kernel(size: tuple[int, int]) -> int:
     """Return the kernel of the baseline "blur": a quarter of the shorter side, odd.
 
