@@ -9,13 +9,13 @@ into the CSV files beside this script.
 """
 
 import argparse
-import time
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from tables import current_commit, head_of, save, write_table
+from tables import compute, current_commit, head_of, opened, write_table
 from torch import Tensor, nn
 
 from xai_lib.analyse import (
@@ -162,52 +162,65 @@ def run(chosen) -> None:
     """Write a shard for every network that has none."""
     commit = current_commit()
     for name in chosen.models:
-        shard = SHARDS / f"{name}.npz"
-        if shard.exists():
-            continue
-        start = time.process_time()
-        found = measure(name)
-        seconds = time.process_time() - start
-        save(shard, found | {"seconds": seconds, "commit": commit})
-        print(name, f"{seconds:.0f} s", flush=True)
+        compute(SHARDS / f"{name}.npz", commit, partial(measure, name))
+
+
+def ratio_rows(values: np.ndarray):
+    """Yield the row of a set of ratios: number, geometric mean, each image's."""
+    mean = np.exp(np.log(values).mean())
+    yield len(values), f"{mean:.4g}", " ".join(f"{v:.3g}" for v in values)
+
+
+def curve_rows(values: np.ndarray):
+    """Yield a row per frequency, about 32 of them, even on a log axis."""
+    count = values.shape[1]
+    for k in np.unique(np.geomspace(1, count, 32).round().astype(int)):
+        yield k, *(f"{v:.4g}" for v in values[:, k - 1])
+
+
+def layer_rows(values: np.ndarray):
+    """Yield the row of a layer, if its signal had a spectrum for any image."""
+    count = int(np.isfinite(values).sum())
+    if count:
+        q = np.nanquantile(values, [0.25, 0.5, 0.75])
+        yield count, *(f"{v:.4f}" for v in q)
+
+
+def right_rows(values: np.ndarray):
+    """Yield how many images were right, and of how many."""
+    yield tuple(values)
+
+
+TABLES = {
+    "ratio": ("aliasing", "weights,how,reduction,n,geometric_mean,ratios", ratio_rows),
+    "spectrum": (
+        "aliasing_curves",
+        "weights,how,reduction,frequency,quartile_1,median,quartile_3",
+        curve_rows,
+    ),
+    "layer": (
+        "aliasing_layers",
+        "weights,how,place,at,n,quartile_1,median,quartile_3",
+        layer_rows,
+    ),
+    "right": ("aliasing_right", "how,right,n", right_rows),
+}
+"""By the first word of a shard's keys: file, columns behind "model", rows."""
 
 
 def tables() -> None:
     """Join all shards."""
-    ratios, curves, layers, right, commits, seconds = [], [], [], [], set(), 0.0
-    for path in sorted(SHARDS.glob("*.npz")):
-        held, name = np.load(path), path.stem
-        commits.add(str(held["commit"]))
-        seconds += float(held["seconds"])
-        for key in held.files:
-            what, *rest = key.split("|")
-            values = held[key]
-            if what == "ratio":
-                mean = np.exp(np.log(values).mean())
-                listed = " ".join(f"{v:.3g}" for v in values)
-                ratios.append((name, *rest, len(values), f"{mean:.4g}", listed))
-            elif what == "spectrum":
-                frequency = np.arange(1, values.shape[1] + 1)
-                keep = np.geomspace(1, len(frequency), 32).round().astype(int)
-                for k in np.unique(keep) - 1:
-                    quartiles = (f"{v:.4g}" for v in values[:, k])
-                    curves.append((name, *rest, frequency[k], *quartiles))
-            elif what == "layer":
-                place, layer = rest[-1].split(" ", 1)
-                count = int(np.isfinite(values).sum())
-                if count:
-                    q = (f"{v:.4f}" for v in np.nanquantile(values, [0.25, 0.5, 0.75]))
-                    layers.append((name, *rest[:-1], layer, int(place), count, *q))
-            elif what == "right":
-                right.append((name, *rest, *values))
+    shards, commits, seconds = opened(SHARDS.glob("*.npz"))
     head = head_of("aliasing.py", commits, seconds, NOTES)
-    columns = "model,weights,how,reduction,n,geometric_mean,ratios"
-    write_table("aliasing.csv", head, columns, ratios)
-    columns = "model,weights,how,reduction,frequency,quartile_1,median,quartile_3"
-    write_table("aliasing_curves.csv", head, columns, curves)
-    columns = "model,weights,how,at,place,n,quartile_1,median,quartile_3"
-    write_table("aliasing_layers.csv", head, columns, layers)
-    write_table("aliasing_right.csv", head, "model,how,right,n", right)
+    for what, (file, columns, rows_of) in TABLES.items():
+        rows = []
+        for path, held in shards.items():
+            for key in (k for k in held.files if k.startswith(f"{what}|")):
+                names = key.split("|")[1:]
+                if what == "layer":  # its last name is "place layer"
+                    names[-1:] = names[-1].split(" ", 1)
+                rows += [(path.stem, *names, *row) for row in rows_of(held[key])]
+        write_table(f"{file}.csv", head, f"model,{columns}", rows)
 
 
 if __name__ == "__main__":
@@ -217,4 +230,7 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    (run if chosen.what == "run" else lambda _: tables())(chosen)
+    if chosen.what == "run":
+        run(chosen)
+    else:
+        tables()

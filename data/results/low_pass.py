@@ -14,12 +14,13 @@ to judge on.
 
 import argparse
 import math
-import time
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
-from tables import current_commit, head_of, save, write_table
+from tables import compute, current_commit, head_of, opened, write_table
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
@@ -181,31 +182,25 @@ def run(chosen) -> None:
         untrained = randomised(folded, x[:16], "input")
         places = range(len(x))[: chosen.limit]
         for place in reversed(places) if chosen.backwards else places:
+            one = slice(place, place + 1)
+            call = (net, folded, untrained, x[one], y[one], ours, place)
             shard = SHARDS / name / f"{place:03d}.npz"
-            if shard.exists():
-                continue
-            start, one = time.process_time(), slice(place, place + 1)
-            found = measure(net, folded, untrained, x[one], y[one], ours, place)
-            seconds = time.process_time() - start
-            save(shard, found | {"seconds": seconds, "commit": commit})
-            print(name, place, f"{seconds:.0f} s", flush=True)
+            compute(shard, commit, partial(measure, *call))
 
 
 def tables() -> None:
     """Join all shards: one row per network and version of a map."""
-    rows, commits, seconds = [], set(), 0.0
-    for folder in sorted(SHARDS.iterdir()):
-        shards = [np.load(path) for path in sorted(folder.glob("*.npz"))]
-        commits |= {str(held["commit"]) for held in shards}
-        seconds += sum(float(held["seconds"]) for held in shards)
-        keys = dict.fromkeys(k for held in shards for k in held.files if "|" in k)
+    rows, (held, commits, seconds) = [], opened(SHARDS.glob("*/*.npz"))
+    for name, group in groupby(held.items(), lambda one: one[0].parent.name):
+        shards = [one for _, one in group]
+        keys = dict.fromkeys(k for one in shards for k in one.files if "|" in k)
         for key in keys:
-            places = [i for i, held in enumerate(shards) if key in held.files]
+            places = [i for i, one in enumerate(shards) if key in one.files]
             values = np.stack([shards[i][key] for i in places])  # (images, 2)
             half = "all" if len(places) == len(shards) else "odd"
             mean = (f"{v:.4f}" for v in np.nanmean(values, 0))
             listed = (" ".join(f"{v * 1e4:.0f}" for v in col) for col in values.T)
-            rows.append((folder.name, *key.split("|"), half, len(values)))
+            rows.append((name, *key.split("|"), half, len(values)))
             rows[-1] += (*mean, *listed)
     head = head_of("low_pass.py", commits, seconds, NOTES)
     columns = "model,method,reading,kind,cutoff,half,n,mean_f,mean_mu"
@@ -222,4 +217,7 @@ if __name__ == "__main__":
     parser.add_argument("--backwards", action="store_true", help="last image first")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    (run if chosen.what == "run" else lambda _: tables())(chosen)
+    if chosen.what == "run":
+        run(chosen)
+    else:
+        tables()

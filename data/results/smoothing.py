@@ -11,17 +11,18 @@ grids are those of ``localisation.py``.
 """
 
 import argparse
-import time
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 from localisation import PHOTO, drawn, listed
-from tables import current_commit, head_of, save, write_table
+from tables import compute, current_commit, head_of, opened, write_table
 from torch import Tensor
 
 from xai_lib.analyse import gaussian_smooth, low_pass
+from xai_lib.analyse.filters import KERNEL
 from xai_lib.assets import load_model
 from xai_lib.attribute import METHODS, channel_sum
 from xai_lib.evaluate import GridNet, randomised, spearman, stitch
@@ -82,7 +83,7 @@ def filters(side: int) -> dict[tuple[str, int], callable]:
             gaussian_smooth, kernel=k, border="renormalise"
         )
         for kind in ("disc", "gaussian"):
-            made[kind, k] = partial(low_pass, cutoff=0.54 * side / k, kind=kind)
+            made[kind, k] = partial(low_pass, cutoff=KERNEL * side / k, kind=kind)
     return made
 
 
@@ -142,17 +143,10 @@ def measure(name: str, setting: str, part: int) -> dict[str, np.ndarray]:
 def run(chosen) -> None:
     """Write a shard for every job that has none."""
     commit = current_commit()
-    for name in chosen.models:
-        for setting in chosen.settings:
-            for part in range(chosen.parts if name in PHOTO else 1):
-                shard = SHARDS / name / f"{setting}~{part}.npz"
-                if shard.exists():
-                    continue
-                start = time.process_time()
-                result = measure(name, setting, part)
-                seconds = time.process_time() - start
-                save(shard, result | {"seconds": seconds, "commit": commit})
-                print(name, setting, part, f"{seconds:.0f} s", flush=True)
+    for name, setting in product(chosen.models, chosen.settings):
+        for part in range(chosen.parts if name in PHOTO else 1):
+            job = partial(measure, name, setting, part)
+            compute(SHARDS / name / f"{setting}~{part}.npz", commit, job)
 
 
 def ranked_alike(a: np.ndarray, b: np.ndarray) -> float:
@@ -163,11 +157,9 @@ def ranked_alike(a: np.ndarray, b: np.ndarray) -> float:
 
 def tables() -> None:
     """Join all shards."""
-    rows, commits, seconds, found = [], set(), 0.0, {}
-    for path in sorted(SHARDS.glob("*/*.npz")):
-        held = np.load(path)
-        commits.add(str(held["commit"]))
-        seconds += float(held["seconds"])
+    rows, found = [], {}
+    shards, commits, seconds = opened(SHARDS.glob("*/*.npz"))
+    for path, held in shards.items():
         setting = path.stem.split("~")[0]
         found.setdefault((path.parent.name, setting), []).append(held)
     for (name, setting), parts in found.items():

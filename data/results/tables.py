@@ -6,6 +6,8 @@ import os
 import platform
 import re
 import subprocess
+import time
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -45,6 +47,24 @@ def save(path: Path, arrays: dict) -> None:
     part = path.with_name(f".{os.getpid()}.npz")
     np.savez_compressed(part, **arrays)
     os.replace(part, path)
+
+
+def compute(shard: Path, commit: str, measure: Callable[[], dict]) -> None:
+    """Write what a function returns, with its processor time, if it is not there."""
+    if shard.exists():
+        return
+    start = time.process_time()
+    found = measure()
+    seconds = time.process_time() - start
+    save(shard, found | {"seconds": seconds, "commit": commit})
+    print(shard.parent.name, shard.stem, f"{seconds:.0f} s", flush=True)
+
+
+def opened(paths: Iterable[Path]) -> tuple[dict, set[str], float]:
+    """Return shards by path, the commits they come from, and their seconds together."""
+    held = {path: np.load(path) for path in sorted(paths)}
+    commits = {str(one["commit"]) for one in held.values()}
+    return held, commits, sum(float(one["seconds"]) for one in held.values())
 
 
 def write_table(name: str, head: str, columns: str, rows) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .downsample import BlurPool, MaxBlurPool
+from .downsample import DOWNSAMPLERS, BlurPool
 
 CLASSES = 10
 
@@ -148,11 +148,11 @@ class VGG11(nn.Module):
 
 
 POOLS: dict[str, Callable[[int], nn.Module] | None] = {
-    "max": lambda channels: nn.MaxPool2d(2),
-    "average": lambda channels: nn.AvgPool2d(2),
+    "max": DOWNSAMPLERS["max"],
+    "average": DOWNSAMPLERS["average"],
     "stride": None,  # the convolution before it takes every second position itself
-    "max_blur": MaxBlurPool,
-    "blur": BlurPool,
+    "max_blur": DOWNSAMPLERS["max_blur"],
+    "blur": BlurPool,  # the convolution before it has stride 1
 }
 """What halves the map in a `DownNet`, by name."""
 
