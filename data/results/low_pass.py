@@ -48,7 +48,8 @@ NOISY = {"smoothgrad": 0, "squaregrad": 1, "vargrad": 2}
 GRADIENT_BASED = ["gradient", "gradient_x_input", "integrated_gradients", *NOISY]
 GRADIENT_BASED += ["guided_backprop", "deconvnet"]
 OTHERS = ["grad_cam", "occlusion", "rise"]
-STEPS = 14
+STEPS = 10  # the default of Xplique, which P4 comes from
+SIGNED = ["cifar_vgg11", "cifar_resnet"]
 SEED = 0
 NOTES = {
     "images": "CIFAR-10: the first 100 test images that the network classifies "
@@ -61,11 +62,14 @@ NOTES = {
     "of the image; ', untrained': the method's map from the network with all weights "
     "random (seed 0), judged on the trained one, held-out images only",
     "reading": "rectified: |low-pass of |mean over channels||, as P4's public code; "
-    "signed: low-pass of the sum over channels; pixels are ranked by the result",
+    "signed: low-pass of the sum over channels, of two networks; pixels are ranked by "
+    "the result",
     "cutoff": "cycles per image, inf: no filter; disc, or gaussian with half the power "
-    "at the cutoff",
+    "at the cutoff (methods that have gradients, and random; held-out images)",
+    "nets": "of the five that differ in the down-sampler: methods that have gradients, "
+    "and random, rectified disc alone",
     "scores": "image by image, in 1/10000: faithfulness (insertion, blur baseline, "
-    "minus deletion, zero baseline; softmax probability, 14 steps) and mu_fidelity "
+    "minus deletion, zero baseline; softmax probability, 10 steps) and mu_fidelity "
     "(200 subsets of a 9 x 9 grid, 0.2; Spearman, logit; nan where undefined)",
     "halves": "images at even places are for the choice of the cutoff, odd ones for "
     "the judgement",
@@ -99,26 +103,28 @@ def all_maps(net, folded, x: Tensor, c: Tensor, ours: bool, seed: int) -> dict:
     """Return every method's map of one image and the controls, at its size."""
     own, size = own_settings(ours), x.shape[2:]
     maps = gradient_maps(folded, x, c, ours)
+    g = torch.Generator().manual_seed(seed)
+    maps["random"] = torch.randn(x.shape, generator=g)
+    if net.name in FIVE:
+        return maps
     for name in OTHERS:
         model = net.model if name == "grad_cam" else folded
         layer = {"layer": net.layers["final"]} if name == "grad_cam" else {}
         raw = METHODS[name](model, x, c, **layer, **own.get(name, {}))
         maps[name] = F.interpolate(raw, size, mode="bilinear", align_corners=False)
-    g = torch.Generator().manual_seed(seed)
-    maps["random"] = torch.randn(x.shape, generator=g)
     maps["edges"] = gradient_magnitude(x)
     return {name: m if m.ndim == 4 else m[:, None] for name, m in maps.items()}
 
 
-def plan(name: str, ours: bool, held_out: bool):
+def plan(net: str, method: str, held_out: bool):
     """Yield (reading, kind, cutoff) of every version of a map that is judged."""
-    cutoffs = CUTOFFS[ours]
+    cutoffs = CUTOFFS[net in NETS]
     yield from (("rectified", "disc", c) for c in cutoffs)
-    if name.endswith(", untrained"):
+    if net in FIVE or method not in [*GRADIENT_BASED, "random"]:
         return
     if held_out:
         yield from (("rectified", "gaussian", c) for c in cutoffs[:-1])
-    if ours:
+    if net in SIGNED:
         yield from (("signed", "disc", c) for c in cutoffs)
 
 
@@ -129,11 +135,11 @@ def filtered(raw: Tensor, reading: str, kind: str, cutoff: float) -> Tensor:
     return low_pass(channel_sum(raw), cutoff, kind)
 
 
-def judge(model, x: Tensor, c: Tensor, maps: dict, ours: bool, held_out: bool) -> dict:
+def judge(model, x: Tensor, c: Tensor, maps: dict, net: str, held_out: bool) -> dict:
     """Return F and muFidelity of every version of every map of one image."""
     keys, versions = [], []
     for name, raw in maps.items():
-        for reading, kind, cutoff in plan(name, ours, held_out):
+        for reading, kind, cutoff in plan(net, name, held_out):
             keys.append(f"{name}|{reading}|{kind}|{cutoff:g}")
             versions.append(filtered(raw, reading, kind, cutoff))
     stack = torch.cat(versions)  # (M, 1, H, W)
@@ -148,10 +154,10 @@ def measure(net, folded, untrained, x, c, ours, place: int) -> dict[str, np.ndar
     """Return the scores of one image; odd places get the untrained network's maps."""
     held_out = place % 2 == 1
     maps = all_maps(net, folded, x, c, ours, seed=place)
-    if held_out:
+    if held_out and net.name not in FIVE:
         other = gradient_maps(untrained, x, c, ours)
         maps |= {f"{name}, untrained": m for name, m in other.items()}
-    return judge(folded, x, c, maps, ours, held_out)
+    return judge(folded, x, c, maps, net.name, held_out)
 
 
 def folded_of(model: nn.Module, ours: bool) -> nn.Module:
