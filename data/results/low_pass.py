@@ -47,6 +47,7 @@ CUTOFFS = {
 NOISY = {"smoothgrad": 0, "squaregrad": 1, "vargrad": 2}
 GRADIENT_BASED = ["gradient", "gradient_x_input", "integrated_gradients", *NOISY]
 GRADIENT_BASED += ["guided_backprop", "deconvnet"]
+FOR_RELUS = ["guided_backprop", "deconvnet"]  # others have none to modify
 OTHERS = ["grad_cam", "occlusion", "rise"]
 STEPS = 10  # the default of Xplique, which P4 comes from
 SIGNED = ["cifar_vgg11", "cifar_resnet"]
@@ -91,11 +92,13 @@ def gradient_maps(model: nn.Module, x: Tensor, c: Tensor, ours: bool) -> dict:
     g = next(noisy_gradients(model, x, c, n_samples=15, noise=0.15, seed=SEED))
     moments = [g.mean(0), g.square().mean(0), g.var(0)]
     own = own_settings(ours)
+    relus = any(isinstance(m, (nn.ReLU, nn.ReLU6)) for m in model.modules())
     return {
         name: moments[NOISY[name]][None]
         if name in NOISY
         else METHODS[name](model, x, c, **own.get(name, {}))
         for name in GRADIENT_BASED
+        if relus or name not in FOR_RELUS
     }
 
 
