@@ -28,6 +28,7 @@ from xai_lib.attribute.cam import (
     layer_cam,
     score_cam,
 )
+from xai_lib.attribute.cells import hsic, sobol
 from xai_lib.attribute.features import feature_labels, grid_labels, superpixels
 from xai_lib.attribute.gradients import (
     gradient,
@@ -39,6 +40,7 @@ from xai_lib.attribute.noisy import smoothgrad, squaregrad, vargrad
 from xai_lib.attribute.occlude import occlusion, occlusion_1
 from xai_lib.attribute.reduce import channel_max_abs, channel_sum, percentile_scale
 from xai_lib.attribute.registry import METHODS, NEED_PATTERNS, Method, find_method
+from xai_lib.attribute.surrogates import kernel_shap, lime
 
 __all__ = [
     "METHODS",
@@ -62,9 +64,12 @@ __all__ = [
     "gradient_x_input",
     "grid_labels",
     "guided_backprop",
+    "hsic",
     "integrated_gradients",
+    "kernel_shap",
     "layer_cam",
     "layer_recursion",
+    "lime",
     "lrp",
     "modified_gradient",
     "occlusion",
@@ -78,6 +83,7 @@ __all__ = [
     "rise_masks",
     "score_cam",
     "smoothgrad",
+    "sobol",
     "squaregrad",
     "superpixels",
     "unified",
