@@ -54,6 +54,6 @@ $(STAMP):
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, this is {v}: make PYTHON=python3.12 ...")'
 	@echo "install: into $(VENV), once, some minutes"; start=$$(date +%s); \
 	  $(PYTHON) -m venv $(VENV) && \
-	  $(PY) -m pip install -qq -c constraints.txt -e ".[book,test,peers]" && \
+	  $(PY) -m pip install -qq -c constraints.txt -e ".[book,test,peers,cluster]" && \
 	  rm -f $(VENV)/.installed-* && touch $@ && \
 	  echo "install: $$(( $$(date +%s) - start )) s"

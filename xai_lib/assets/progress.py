@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 CLEAR = "\x1b[K"  # to the end of the line
 
@@ -47,6 +49,7 @@ class LateProgress:
     """Progress of a computation, shown only once it has run for a while."""
 
     SILENT_SECONDS = 2.0
+    silent = False
 
     def __init__(self, label: str, total: int, unit: str):
         self.call, self.done, self.begun = (label, total, unit), 0, time.monotonic()
@@ -55,7 +58,8 @@ class LateProgress:
     def more(self, n: int = 1) -> None:
         """Count n units more."""
         self.done += n
-        if self.line is None and time.monotonic() - self.begun > self.SILENT_SECONDS:
+        late = time.monotonic() - self.begun > self.SILENT_SECONDS
+        if self.line is None and late and not self.silent:
             self.line = Progress(*self.call)
             self.line.begun = self.begun
         if self.line is not None:
@@ -65,3 +69,13 @@ class LateProgress:
         """Finish the line, if there is one."""
         if self.line is not None:
             self.line.end(outcome)
+
+
+@contextmanager
+def without_late_lines() -> Iterator[None]:
+    """Show no `LateProgress` for the length of a block that has a line of its own."""
+    before, LateProgress.silent = LateProgress.silent, True
+    try:
+        yield
+    finally:
+        LateProgress.silent = before

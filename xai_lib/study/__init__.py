@@ -1,16 +1,25 @@
-"""Claims, the numbers recorded for them, and the verdicts that follow."""
+"""Claims, their numbers and verdicts; the grid of models, methods and metrics."""
 
 from xai_lib.study.claims import Claim, Criterion, Revision, load_claims, load_papers
+from xai_lib.study.grid import Grid, run
 from xai_lib.study.ledger import ledger, record, rows, verdict
-from xai_lib.study.recorded import recorded
+from xai_lib.study.metrics import METRICS, Metric
+from xai_lib.study.parts import PROVENANCE
+from xai_lib.study.recorded import read_table, recorded
 from xai_lib.study.statistics import bootstrap
 from xai_lib.study.summaries import check_table, summary
+from xai_lib.study.units import CONTROLS
 from xai_lib.study.verdicts import Check, Verdict, decide
 
 __all__ = [
+    "CONTROLS",
+    "METRICS",
+    "PROVENANCE",
     "Check",
     "Claim",
     "Criterion",
+    "Grid",
+    "Metric",
     "Revision",
     "Verdict",
     "bootstrap",
@@ -19,9 +28,11 @@ __all__ = [
     "ledger",
     "load_claims",
     "load_papers",
+    "read_table",
     "record",
     "recorded",
     "rows",
+    "run",
     "summary",
     "verdict",
 ]

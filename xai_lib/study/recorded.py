@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xai_lib._paths import DATA
@@ -34,14 +35,28 @@ def recorded(name: str) -> DataFrame:
     >>> recorded("spectra").attrs["script"]
     'data/results/spectra.py'
     """
-    import pandas
-
     folder = DATA / "results"
     path = folder / f"{name}.csv"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in folder.glob("*.csv"))) or "none"
         raise ValueError(f"name must be a table of {folder} ({there}), got {name!r}")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    return read_table(path)
+
+
+def read_table(path: str | Path) -> DataFrame:
+    """Return a table, and in its ``attrs`` what stands above it.
+
+    Parameters
+    ----------
+    path : a CSV file that begins with lines ``# key: value``
+
+    Returns
+    -------
+    pandas DataFrame
+    """
+    import pandas
+
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
     notes = [line[2:].split(": ", 1) for line in lines if line.startswith("# ")]
     table = pandas.read_csv(path, skiprows=len(notes))
     table.attrs.update({key: value for key, value in notes})

@@ -1,0 +1,92 @@
+"""Checks on a grid: what was wanted, what came."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xai_lib._check import check_choice
+from xai_lib.attribute import METHODS
+from xai_lib.study.metrics import METRICS
+from xai_lib.study.units import CONTROLS
+
+if TYPE_CHECKING:
+    from xai_lib.study.grid import Grid
+
+
+def names(what: str, given: Sequence[str]) -> tuple[str, ...]:
+    """Return names as a tuple; one text is one name."""
+    names = (given,) if isinstance(given, str) else tuple(given)
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"{what} must be names, at least one, got {given!r}")
+    return once(what, names)
+
+
+def once(what: str, values: tuple) -> tuple:
+    """Refuse values of which one is there twice."""
+    if len(set(values)) < len(values):
+        twice = [v for v in dict.fromkeys(values) if values.count(v) > 1]
+        raise ValueError(f"{what} must differ, got {twice[0]!r} twice")
+    return values
+
+
+def cutoffs(given: Sequence[float]) -> tuple[float, ...]:
+    """Return cutoffs as floats above 0."""
+    try:
+        found = tuple(float(cutoff) for cutoff in given)
+    except (TypeError, ValueError):
+        raise ValueError(f"cutoffs must be numbers, got {given!r}") from None
+    if not found or not all(cutoff > 0 for cutoff in found):
+        raise ValueError(f"cutoffs must be above 0, at least one, got {given!r}")
+    return once("cutoffs", found)
+
+
+def image_set(given: str | Path) -> str:
+    """Return the name of an image set, of a folder the whole path."""
+    folder = Path(given).expanduser()  # workers may run elsewhere
+    return str(folder.resolve()) if folder.is_dir() else str(given)
+
+
+def count(what: str, value: int, least: int) -> None:
+    """Refuse what is no whole number from `least` on."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        wanted = f"{what} must be a whole number of at least {least}"
+        raise ValueError(f"{wanted}, got {value!r}")
+
+
+def accepted(name: str) -> list[str]:
+    """Return the settings that a method, control or metric knows.
+
+    Examples
+    --------
+    >>> accepted("gradient"), accepted("deletion")
+    (['layer'], ['steps', 'baseline'])
+    """
+    if name in METRICS:
+        parameters = list(inspect.signature(METRICS[name].function).parameters)
+        return [] if METRICS[name].parts else parameters[4:]
+    function: Callable = METHODS[name].function if name in METHODS else CONTROLS[name]
+    return list(inspect.signature(function).parameters)[3:]
+
+
+def check_settings(grid: Grid) -> None:
+    """Refuse settings of what is not in the grid, and those that nothing knows."""
+    if not isinstance(grid.settings, dict):
+        raise ValueError(f"settings must be a dict, got {grid.settings!r}")
+    for name, own in grid.settings.items():
+        check_choice("settings", name, [*grid.methods, *grid.metrics])
+        if not isinstance(own, dict):
+            raise ValueError(f"settings of {name} must be a dict, got {own!r}")
+        if name in METRICS and METRICS[name].parts:
+            both = " and ".join(METRICS[name].parts)
+            raise ValueError(f"settings must be those of {both}, got {name}'s")
+        for key in own:
+            check_choice(f"settings of {name}", key, accepted(name) or ["(none)"])
+    try:
+        json.dumps(grid.settings)
+    except TypeError as error:
+        wanted = "settings must be plain: numbers, texts, lists of them"
+        raise ValueError(f"{wanted}, got {error}") from None
