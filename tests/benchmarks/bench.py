@@ -1,6 +1,6 @@
 """Ratios of running times: our methods, the raw passes they need, and their peers'.
 
-    python tests/benchmarks/bench.py [--write table.md]
+    python tests/benchmarks/bench.py [--write table.md] [--only sensitivity di_full]
 
 The contestants of a row take turns (A B C A B C ...) on the same images, and the median
 of the ratios within a turn is printed, so that a busy machine disturbs all alike.
@@ -93,7 +93,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure resnet18 on eight photographs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", type=Path, help="also write the table to this file")
-    write = parser.parse_args(arguments).write
+    parser.add_argument("--only", nargs="+", default=[""], help="parts of rows' names")
+    chosen = parser.parse_args(arguments)
     from xai_lib.assets import load_images, load_model
 
     net = load_model("resnet18")
@@ -110,13 +111,15 @@ def main(arguments: list[str] | None = None) -> None:
         *sensitivity_cases(net.model, x, target),
         *fidelity_cases(net.model, x, target),
     ]
-    for case in cases:
-        print(f"... {case.name}", flush=True)
+    for case in (c for c in cases if any(part in c.name for part in chosen.only)):
         rows.append(measure(case))
+        print(f"... {case.name}: {rows[-1].ours_to_raw:.3f}", flush=True)
+    if not rows:
+        parser.error(f"--only must be part of {', '.join(c.name for c in cases)}")
     text = f"{describe('resnet18', x)}\n\n{table(rows)}\n"
     print(f"\n{text}")
-    if write:
-        write.write_text(text, encoding="utf-8")
+    if chosen.write:
+        chosen.write.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
