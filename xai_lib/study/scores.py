@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from xai_lib.study.metrics import METRICS, READINGS
 from xai_lib.study.provenance import PACKAGE
 
-REFUSED = (ValueError, NotImplementedError)
-"""What a method or a metric raises when it is not made for a model or a map."""
 Explain = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
@@ -80,7 +78,7 @@ def _each(call: Callable, cutoffs, name: str, notes: list[list[str]]) -> list[fl
     try:
         found = call(cutoffs)
         told = ["undefined" * math.isnan(value) for value in found]
-    except REFUSED:
+    except ValueError:
         alone = [_alone(call, cutoff) for cutoff in cutoffs]
         found, told = map(list, zip(*alone, strict=True))
     for note, why in zip(notes, told, strict=True):
@@ -91,7 +89,7 @@ def _each(call: Callable, cutoffs, name: str, notes: list[list[str]]) -> list[fl
 def _alone(call: Callable, cutoff: float) -> tuple[float, str]:
     try:
         (found,) = call((cutoff,))
-    except REFUSED as error:
+    except ValueError as error:
         return math.nan, reason(error)
     return found, "undefined" * math.isnan(found)
 

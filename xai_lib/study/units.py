@@ -23,7 +23,7 @@ from xai_lib.attribute import METHODS
 from xai_lib.evaluate.removal import own_seed
 from xai_lib.study.metrics import digest, forget_falls
 from xai_lib.study.provenance import provenance, versions
-from xai_lib.study.scores import REFUSED, judge, reason
+from xai_lib.study.scores import judge, reason
 
 Load = Callable[[str], Classifier]
 _ONE_AT_A_TIME = threading.Lock()  # hooks and random states belong to the process
@@ -125,7 +125,7 @@ def measure(unit: Unit, load: Load = load_model) -> list[dict]:
         explain = partial(explained, unit.method, unit.settings)
         try:
             maps, seconds = _timed(explain, net.model, x, c)
-        except REFUSED as error:
+        except ValueError as error:
             return rows_of(unit, note=reason(error))
         how = {"cutoffs": unit.cutoffs, "kind": unit.kind, "metrics": unit.metrics}
         parts = [(x[i : i + 1], c[i : i + 1], maps[i : i + 1]) for i in range(len(x))]
