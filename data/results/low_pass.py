@@ -25,14 +25,15 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
 
-from xai_lib.analyse import gradient_magnitude, low_pass, rectified_low_pass
+from xai_lib.analyse import gradient_magnitude
 from xai_lib.assets import load_images, load_model
 from xai_lib.assets.cifar_nets import POOLS
 from xai_lib.assets.cifar_zoo import NETS, SEEDS
-from xai_lib.attribute import METHODS, channel_sum
+from xai_lib.attribute import METHODS
 from xai_lib.attribute.noisy import noisy_gradients
 from xai_lib.evaluate import faithfulness, randomised
 from xai_lib.evaluate.mu_fidelity import region_falls, region_rank_correlation
+from xai_lib.study.metrics import READINGS
 
 HERE = Path(__file__).resolve().parent
 SHARDS = HERE.parents[1] / "_build" / "results" / "low_pass"
@@ -131,20 +132,13 @@ def plan(net: str, method: str, held_out: bool):
         yield from (("signed", "disc", c) for c in cutoffs)
 
 
-def filtered(raw: Tensor, reading: str, kind: str, cutoff: float) -> Tensor:
-    """Return one version of a map, (1, 1, H, W)."""
-    if reading == "rectified":
-        return rectified_low_pass(raw, cutoff, kind)
-    return low_pass(channel_sum(raw), cutoff, kind)
-
-
 def judge(model, x: Tensor, c: Tensor, maps: dict, net: str, held_out: bool) -> dict:
     """Return F and muFidelity of every version of every map of one image."""
     keys, versions = [], []
     for name, raw in maps.items():
         for reading, kind, cutoff in plan(net, name, held_out):
             keys.append(f"{name}|{reading}|{kind}|{cutoff:g}")
-            versions.append(filtered(raw, reading, kind, cutoff))
+            versions.append(READINGS[reading](raw, cutoff, kind))
     stack = torch.cat(versions)  # (M, 1, H, W)
     n = len(stack)
     score = faithfulness(model, x.expand(n, -1, -1, -1), stack, c.expand(n), STEPS)
