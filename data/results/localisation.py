@@ -7,8 +7,8 @@
 ``run`` writes one shard per network, setting, layer, method and part of the grids below
 ``_build/results/localisation`` as it goes and skips those that are there, so it may be
 stopped and started at will; ``--parts 3`` asks photographs for more grids than
-``--parts 1``. What stands in the published table is not run again, except for more
-parts, which want the shards of the first one. ``tables`` joins the shards into the CSV
+``--parts 1``. What stands in the published table is not run again without ``--again``,
+except for more parts, which want the shards of the first one. ``tables`` joins the shards into the CSV
 files beside this script. The photographs are the 70 of ``photos`` and 300 of
 ``imagenet_samples``.
 """
@@ -217,6 +217,7 @@ def jobs(chosen):
     """Yield (network, setting, n, layer, method, part) for all that can be run."""
     methods = ["noisy" if m == "smoothgrad" else m for m in METHODS]
     methods = [m for m in [*methods, "random"] if m not in [*NOISY, *chosen.without]]
+    methods = [m for m in methods if not chosen.methods or m in chosen.methods]
     groups = {
         "slow": [m for m in methods if FAMILIES.get(m) == "prediction"],
         "quick": [m for m in methods if FAMILIES.get(m) != "prediction"],
@@ -241,7 +242,8 @@ def run(chosen) -> None:
     commit, there = current_commit(), in_table()
     for job in jobs(chosen):
         shard = shard_of(*job)
-        if shard.exists() or (job[:-1] in there and not job[-1]):
+        published = job[:-1] in there and not job[-1] and not chosen.again
+        if shard.exists() or published:
             continue
         start = time.process_time()
         try:
@@ -397,7 +399,10 @@ if __name__ == "__main__":
     parser.add_argument("--cells", nargs="+", type=int, default=[2])
     parser.add_argument("--groups", nargs="+", default=["quick", "slow"])
     parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument("--methods", nargs="+", default=[], help="these alone")
     parser.add_argument("--without", nargs="+", default=[], help="methods left out")
+    again = "run also what stands in the published table"
+    parser.add_argument("--again", action="store_true", help=again)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
