@@ -31,7 +31,7 @@ from places import (
     run,
     seconds,
 )
-from staging import FRONT, VERDICTS, chapter_sources, stage, write
+from staging import FRONT, SUMMARY, VERDICTS, chapter_sources, stage, write
 
 
 def parameters_of(places, source):
@@ -72,12 +72,13 @@ def run_chapters(places):
 
 
 def pages(places):
-    """Write the generated pages: the verdicts from the ledger, the front figure."""
+    """Write what is generated: the verdicts and their summary, the front figure."""
     root = places.root
     library = library_files(root)
     book = files_below(root / "_toc.yml", root / "notebooks", *root.glob("book/*.py"))
     ledger = files_below(places.ledger)
     generate(places, "verdicts.write_page", VERDICTS, [*library, *book, *ledger])
+    generate(places, "summary.write_summary", SUMMARY, [*library, *book, *ledger])
     generate(places, "front.draw", FRONT, [root / "book/front.py", *library])
 
 

@@ -5,7 +5,8 @@ import yaml
 from places import StepError, files_below
 
 VERDICTS, FRONT = "book/verdicts.md", "book/figures/front.png"
-GENERATED = (VERDICTS, FRONT)
+SUMMARY = "book/_generated/summary.md"  # the front page includes it
+GENERATED = (VERDICTS, SUMMARY, FRONT)
 
 
 def toc_files(root):

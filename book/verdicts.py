@@ -7,22 +7,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from page_parts import Link, control, escape, linker, show, table
+from page_parts import Find, anchor, control, escape, estimate, finder, table
+from summary import counts
+from verdict_table import BADGES, overview, spread
 
-from xai_lib.study import Check, Claim, ledger, load_papers
-from xai_lib.study.verdicts import STATUSES
+from xai_lib.study import Check, ledger, load_papers
 
-BADGES = dict(
-    zip(STATUSES, ("success", "warning", "danger", "info", "light"), strict=True)
-)
 RESULTS = {"pass": "passes", "fail": "fails", "undecided": "undecided"}
+LONG = 12  # rows; a longer table is folded away
 HEAD = """# Verdicts
 
 Every claim on trial, the number behind it, and what follows. This page is written by a
 program from the claims file (`data/claims.toml`) and from the numbers that the chapters
 recorded; no verdict is typed by hand.
+"""
+RULES = """:::{dropdown} How to read the table, and how a verdict is computed
+*Our number* is the range, over models and methods, of the quantity in the claim's first
+condition; where another condition fails more often, that one stands below it. A value
+with brackets is a single one with its interval. Everything else is a click on the claim
+away.
 
-:::{dropdown} How a verdict is computed
 Each claim has one or more conditions: a quantity, a threshold, and the statement of
 what is measured over which images and models. They were written before the experiment
 was run. A condition is checked for every part (a model, or a model and a method):
@@ -58,58 +62,35 @@ def write_page(path: Path, entries=None, papers=None) -> None:
     path = Path(path)
     entries = ledger() if entries is None else entries
     papers = load_papers() if papers is None else papers
-    text = page(entries, papers, linker(path.parent.parent))
+    text = page(entries, papers, finder(path.parent.parent))
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 
 
-def page(entries: Sequence[dict], papers: dict, link: Link) -> str:
+def page(entries: Sequence[dict], papers: dict, find: Find) -> str:
     """Return the page as Markdown."""
-    blocks = [HEAD, summary(entries, papers)]
+    blocks = [HEAD, counts(entries), overview(entries, papers, find), RULES]
     for key, paper in papers.items():
         mine = [entry for entry in entries if entry["claim"].paper == key]
         if not mine:
             continue
         source = f"*{paper['title']}*, " + "{cite:t}`" + paper["key"] + "`."
         blocks += [f"## {key}: {escape(paper['short'])}", source]
-        blocks += [overview(mine), *(block(entry, link) for entry in mine)]
+        blocks += [block(entry, find) for entry in mine]
     return "\n\n".join(part.strip() for part in blocks) + "\n"
 
 
-def summary(entries: Sequence[dict], papers: dict) -> str:
-    """Return the count of verdicts by paper and status."""
-    found = [(entry["claim"].paper, entry["verdict"].status) for entry in entries]
-    lines = [[key, *(found.count((key, s)) for s in STATUSES)] for key in papers]
-    total = [sum(status == s for _, status in found) for s in STATUSES]
-    head = f"## All {len(entries)} claims\n\n"
-    counts = table(["Paper", *STATUSES], [*lines, ["all", *total]])
-    run = [entry for entry in entries if entry["verdict"].status != "not yet run"]
-    if not run:
-        return f"{head}{counts}\n\nNo claim has been run yet."
-    return f"{head}{counts}\n\n{len(run)} decided so far:\n\n{overview(run)}"
-
-
-def overview(entries: Sequence[dict]) -> str:
-    """Return one table of a paper's claims."""
-    lines = []
-    for entry in entries:
-        claim = entry["claim"]
-        name = f"[{claim.id}](#{anchor(claim)}) {escape(claim.title)}"
-        lines.append([name, badge(entry), escape(claim.paper_number)])
-    return table(["Claim", "Verdict", "The paper's number"], lines)
-
-
-def block(entry: dict, link: Link) -> str:
+def block(entry: dict, find: Find) -> str:
     """Return everything about one claim."""
     claim, verdict = entry["claim"], entry["verdict"]
     rows = [check.row for check in verdict.checks if check.row]
     wheres = dict.fromkeys(row["where"] for row in rows) or {None: None}
-    links = dict.fromkeys(link(claim.chapter, where) for where in wheres)
+    links = dict.fromkeys(find(claim.chapter, where).link for where in wheres)
     terms = {
         "The paper's number": escape(claim.paper_number),
         "Pass rule": escape(claim.rule),
-        "Decided in": ", ".join(links),
+        "Decided in": "; ".join(links),
     }
     reason = f" {outcome(entry)}" if verdict.status != "not yet run" else ""
     return "\n\n".join(
@@ -118,6 +99,7 @@ def block(entry: dict, link: Link) -> str:
             badge(entry) + reason,
             escape(claim.claim),
             *numbers(verdict.checks),
+            *beside(pairs(entry["rows"])),
             "\n\n".join(f"{term}\n: {text}" for term, text in terms.items() if text),
             details(entry),
         ]
@@ -125,26 +107,40 @@ def block(entry: dict, link: Link) -> str:
 
 
 def outcome(entry: dict) -> str:
-    """Return how many checks pass and what is missing; the tables say the rest."""
+    """Return how many checks pass, which run decided, and what is missing."""
     verdict = entry["verdict"]
     if not verdict.checks:
         return f"{escape(verdict.reason.rstrip('.'))}."
     done = [check for check in verdict.checks if check.row]
     passed = sum(check.result == "pass" for check in done)
     missing = [f"`{check.quantity}`" for check in verdict.checks if not check.row]
-    text = f"{passed} of {len(done)} check{'s' * (len(done) > 1)} passed."
+    text = f"{passed} of {len(done)} check{'s' * (len(done) > 1)} passed; {runs(done)}."
     return text + (f" Not yet run: {', '.join(missing)}." if missing else "")
 
 
+def runs(checks: Sequence[Check]) -> str:
+    """Return which run decided; where both did, which quantities the live one."""
+    scales = {check.quantity: check.row["scale"] for check in checks}
+    if len(set(scales.values())) == 1:
+        return f"the *{checks[0].row['scale']}* run decided"
+    live = ", ".join(f"`{name}`" for name, scale in scales.items() if scale == "live")
+    return f"the *recorded* run decided, and the *live* run on {live}"
+
+
 def numbers(checks: Sequence[Check]) -> list[str]:
-    """Return one table per condition that has numbers."""
+    """Return one table per condition that has numbers; a long one is folded away."""
     parts = []
     for criterion in dict.fromkeys(check.criterion for check in checks if check.row):
         mine = [c for c in checks if c.criterion == criterion]
         lines = [cells(c.row, RESULTS[c.result]) for c in mine]
-        run = f"{mine[0].row['scale']} run"
-        parts.append(f"`{criterion.quantity}`, required: {criterion.condition} ({run})")
-        parts.append(table([*HEADINGS[:2], "Check", *HEADINGS[2:]], lines))
+        text = f"`{criterion.quantity}`, required: {criterion.condition} "
+        text += f"({mine[0].row['scale']} run)"
+        numbers = table([*HEADINGS[:2], "Check", *HEADINGS[2:]], lines)
+        if len(mine) > LONG:
+            passed = sum(check.result == "pass" for check in mine)
+            text += f": {passed} of {len(mine)} pass, {spread(mine)}"
+            numbers = f":::{{dropdown}} All {len(mine)} parts\n{numbers}\n:::"
+        parts += [text, numbers]
     return parts
 
 
@@ -153,15 +149,44 @@ HEADINGS = ["Part", "Ours [95% interval]", "n", "Control"]
 
 def cells(row: dict, *result: str) -> list:
     """Return the cells of one recorded number."""
-    low, high = row["interval"]
-    value = f"{show(row['value'])} [{show(low)}, {show(high)}]"
-    return [escape(row["part"]), value, *result, row["n"], control(row["control"])]
+    return [
+        escape(row["part"]),
+        estimate(row),
+        *result,
+        row["n"],
+        control(row["control"]),
+    ]
+
+
+def pairs(rows: Sequence[dict]) -> list[tuple[dict, dict]]:
+    """Return the recorded and the live row of what has both."""
+    live = {(r["quantity"], r["part"]): r for r in rows if r["scale"] == "live"}
+    keys = [(r, (r["quantity"], r["part"])) for r in rows if r["scale"] != "live"]
+    return [(recorded, live[key]) for recorded, key in keys if key in live]
+
+
+def beside(both: Sequence[tuple[dict, dict]]) -> list[str]:
+    """Return the table that sets the live run beside the recorded one."""
+    if not both:
+        return []
+    head = ["Quantity", "Part", "Live, in the chapter", "n", "Recorded", "n"]
+    lines = []
+    for recorded, live in both:
+        (low, high), (floor, ceiling) = recorded["interval"], live["interval"]
+        line = [f"`{live['quantity']}`", escape(live["part"]), estimate(live)]
+        line += [live["n"], estimate(recorded), recorded["n"]]
+        lines.append(
+            [*line, "overlap" if low <= ceiling and floor <= high else "apart"]
+        )
+    text = "What the recorded run adds to the live one, where both measured the same:"
+    return [text, table([*head, "Intervals"], lines)]
 
 
 def details(entry: dict) -> str:
     """Return what is folded away: conditions, settings, other runs, history."""
     claim, verdict = entry["claim"], entry["verdict"]
     used = [check.row for check in verdict.checks if check.row]
+    used += [row for both in pairs(entry["rows"]) for row in both]
     others = [row for row in entry["rows"] if row not in used]
     lines = [f"Control\n: {escape(claim.control)}"]
     lines += [f"Note\n: {escape(claim.note)}"] * bool(claim.note)
@@ -192,11 +217,6 @@ def settings(rows: Sequence[dict]) -> str:
 
 
 # ---- small parts ---------------------------------------------------------------------
-
-
-def anchor(claim: Claim) -> str:
-    """Return the name of a claim's place on the page."""
-    return f"claim-{claim.id.lower()}"
 
 
 def badge(entry: dict) -> str:

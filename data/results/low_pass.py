@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional as F
 
-from xai_lib.analyse import gradient_magnitude
+from xai_lib.analyse import best_cutoff, gradient_magnitude
 from xai_lib.assets import load_images, load_model
 from xai_lib.assets.cifar_nets import POOLS
 from xai_lib.assets.cifar_zoo import NETS, SEEDS
@@ -50,6 +50,7 @@ GRADIENT_BASED = ["gradient", "gradient_x_input", "integrated_gradients", *NOISY
 GRADIENT_BASED += ["guided_backprop", "deconvnet"]
 FOR_RELUS = ["guided_backprop", "deconvnet"]  # others have none to modify
 OTHERS = ["grad_cam", "occlusion", "rise"]
+UNTRAINED = ", untrained"
 STEPS = 10  # the default of Xplique, which P4 comes from
 SIGNED = ["cifar_vgg11", "cifar_resnet"]
 SEED = 0
@@ -67,7 +68,8 @@ NOTES = {
     "signed: low-pass of the sum over channels, of two networks; pixels are ranked by "
     "the result",
     "cutoff": "cycles per image, inf: no filter; disc, or gaussian with half the power "
-    "at the cutoff (methods that have gradients, and random; held-out images)",
+    "at the cutoff (methods that have gradients; held-out images); on photographs the "
+    "gaussian and ', untrained' stand at the method's chosen cutoff alone",
     "nets": "of the five that differ in the down-sampler: methods that have gradients, "
     "and random, rectified disc alone",
     "scores": "image by image, in 1/10000: faithfulness (insertion, blur baseline, "
@@ -120,23 +122,26 @@ def all_maps(net, folded, x: Tensor, c: Tensor, ours: bool, seed: int) -> dict:
     return {name: m if m.ndim == 4 else m[:, None] for name, m in maps.items()}
 
 
-def plan(net: str, method: str, held_out: bool):
+def plan(net: str, method: str, held_out: bool, chosen: dict[str, float]):
     """Yield (reading, kind, cutoff) of every version of a map that is judged."""
-    cutoffs = CUTOFFS[net in NETS]
-    yield from (("rectified", "disc", c) for c in cutoffs)
+    cutoffs = few = CUTOFFS[net in NETS]
+    base = method.removesuffix(UNTRAINED)
+    if base in chosen:
+        few = sorted({chosen[base], math.inf})
+    yield from (("rectified", "disc", c) for c in (cutoffs if base == method else few))
     if net in FIVE or method not in [*GRADIENT_BASED, "random"]:
         return
     if held_out:
-        yield from (("rectified", "gaussian", c) for c in cutoffs[:-1])
+        yield from (("rectified", "gaussian", c) for c in few[:-1])
     if net in SIGNED:
         yield from (("signed", "disc", c) for c in cutoffs)
 
 
-def judge(model, x: Tensor, c: Tensor, maps: dict, net: str, held_out: bool) -> dict:
+def judge(model, x, c, maps: dict[str, Tensor], versions_of) -> dict:
     """Return F and muFidelity of every version of every map of one image."""
     keys, versions = [], []
     for name, raw in maps.items():
-        for reading, kind, cutoff in plan(net, name, held_out):
+        for reading, kind, cutoff in versions_of(name):
             keys.append(f"{name}|{reading}|{kind}|{cutoff:g}")
             versions.append(READINGS[reading](raw, cutoff, kind))
     stack = torch.cat(versions)  # (M, 1, H, W)
@@ -147,14 +152,33 @@ def judge(model, x: Tensor, c: Tensor, maps: dict, net: str, held_out: bool) -> 
     return dict(zip(keys, torch.stack([score, mu], 1).double().numpy(), strict=True))
 
 
-def measure(net, folded, untrained, x, c, ours, place: int) -> dict[str, np.ndarray]:
+def measure(
+    net, folded, untrained, x, c, ours, place: int, chosen: dict[str, float]
+) -> dict[str, np.ndarray]:
     """Return the scores of one image; odd places get the untrained network's maps."""
     held_out = place % 2 == 1
     maps = all_maps(net, folded, x, c, ours, seed=place)
     if held_out and net.name not in FIVE:
         other = gradient_maps(untrained, x, c, ours)
-        maps |= {f"{name}, untrained": m for name, m in other.items()}
-    return judge(folded, x, c, maps, net.name, held_out)
+        maps |= {name + UNTRAINED: m for name, m in other.items()}
+    versions_of = partial(plan, net.name, held_out=held_out, chosen=chosen)
+    return judge(folded, x, c, maps, versions_of)
+
+
+def choose(name: str, places: range) -> dict[str, float]:
+    """Return the cutoff of the best mean F over the even places, by method."""
+    shards = [np.load(SHARDS / name / f"{place:03d}.npz") for place in places[::2]]
+    found = {}
+    for method in [*GRADIENT_BASED, "random"]:
+        keys = [f"{method}|rectified|disc|{c:g}" for c in CUTOFFS[False]]
+        if keys[0] in shards[0].files:
+            values = [[round(one[key][0], 4) for one in shards] for key in keys]
+            values = torch.tensor(values, dtype=torch.float64)
+            twice = values.repeat_interleave(
+                2, 1
+            )  # `best_cutoff` takes every other one
+            found[method] = best_cutoff(twice, CUTOFFS[False]).cutoff
+    return found
 
 
 def folded_of(model: nn.Module, ours: bool) -> nn.Module:
@@ -184,11 +208,14 @@ def run(chosen) -> None:
         folded = folded_of(net.model, ours)
         untrained = randomised(folded, x[:16], "input")
         places = range(len(x))[: chosen.limit]
-        for place in reversed(places) if chosen.backwards else places:
-            one = slice(place, place + 1)
-            call = (net, folded, untrained, x[one], y[one], ours, place)
-            shard = SHARDS / name / f"{place:03d}.npz"
-            compute(shard, commit, partial(measure, *call))
+        for half in [places] if ours else [places[::2], places[1::2]]:
+            judging = not ours and half[0] == 1
+            cutoffs = choose(name, places) if judging else {}
+            for place in reversed(half) if chosen.backwards else half:
+                one = slice(place, place + 1)
+                call = (net, folded, untrained, x[one], y[one], ours, place, cutoffs)
+                shard = SHARDS / name / f"{place:03d}.npz"
+                compute(shard, commit, partial(measure, *call))
 
 
 def tables() -> None:
