@@ -36,6 +36,10 @@ FAST = {
     "integrated_gradients": {"steps": 6},
     "occlusion": {"window": 5, "stride": 3},
     "rise": {"n_masks": 12, "grid": 4},
+    "sobol": {"grid": 3, "n_designs": 4},
+    "hsic": {"grid": 3, "n_masks": 32},
+    "lime": {"grid": 3, "n_samples": 24},
+    "kernel_shap": {"grid": 3, "n_samples": 24},
 }
 LABELS = torch.tensor([1, 3])
 
@@ -48,7 +52,8 @@ def make(name, model, x, target=LABELS, **own):
 def test_shape_dtype_and_signature(name):
     x = images(dtype=torch.float64)
     maps = make(name, small_cnn().double(), x)
-    wanted = dict.fromkeys(("occlusion", "rise"), (2, 1, 16, 16))
+    prediction = [m for m in METHODS if METHODS[m].family == "prediction"]
+    wanted = dict.fromkeys(prediction, (2, 1, 16, 16))
     cams = [m for m in METHODS if METHODS[m].family == "cam"]
     wanted |= dict.fromkeys(cams, (2, 1, 8, 8))
     assert maps.shape == wanted.get(name, x.shape)

@@ -23,6 +23,7 @@ from xai_lib.attribute.cam import (
     layer_cam,
     score_cam,
 )
+from xai_lib.attribute.cells import hsic, sobol
 from xai_lib.attribute.gradients import (
     gradient,
     gradient_x_input,
@@ -31,6 +32,7 @@ from xai_lib.attribute.gradients import (
 from xai_lib.attribute.masks import rise
 from xai_lib.attribute.noisy import smoothgrad, squaregrad, vargrad
 from xai_lib.attribute.occlude import occlusion
+from xai_lib.attribute.surrogates import kernel_shap, lime
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Method:
 
 
 _NOISE = {"n_samples": 50, "noise": 0.15}
+_LINEAR = {"grid": 8, "n_samples": 1000}
 
 
 def _lrp(composite: str, label: str, colour: str) -> Method:
@@ -123,10 +126,19 @@ _TABLE = [
         "#f0a30a",
         {"n_masks": 1000, "grid": 7, "p": 0.5},
     ),
+    Method(
+        "sobol", "Sobol", sobol, "prediction", "#4c362a", {"grid": 8, "n_designs": 32}
+    ),
+    Method("hsic", "HSIC", hsic, "prediction", "#996554", {"grid": 8, "n_masks": 500}),
+    Method("lime", "LIME", lime, "prediction", "#bf6d0a", _LINEAR),
+    Method("kernel_shap", "KernelSHAP", kernel_shap, "prediction", "#e6e67e", _LINEAR),
 ]
 
 METHODS: dict[str, Method] = {method.name: method for method in _TABLE}
-"""Every method of the library by name, but for `NEED_PATTERNS`."""
+"""Every method of the library by name, but for `NEED_PATTERNS`.
+
+LIME and KernelSHAP want captum, an extra, and say so where it is absent.
+"""
 
 NEED_PATTERNS: dict[str, Method] = {
     method.name: method
