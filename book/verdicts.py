@@ -135,12 +135,12 @@ def numbers(checks: Sequence[Check]) -> list[str]:
         lines = [cells(c.row, RESULTS[c.result]) for c in mine]
         text = f"`{criterion.quantity}`, required: {criterion.condition} "
         text += f"({mine[0].row['scale']} run)"
-        numbers = table([*HEADINGS[:2], "Check", *HEADINGS[2:]], lines)
+        rows = table([*HEADINGS[:2], "Check", *HEADINGS[2:]], lines)
         if len(mine) > LONG:
             passed = sum(check.result == "pass" for check in mine)
             text += f": {passed} of {len(mine)} pass, {spread(mine)}"
-            numbers = f":::{{dropdown}} All {len(mine)} parts\n{numbers}\n:::"
-        parts += [text, numbers]
+            rows = f":::{{dropdown}} All {len(mine)} parts\n{rows}\n:::"
+        parts += [text, rows]
     return parts
 
 
@@ -173,11 +173,10 @@ def beside(both: Sequence[tuple[dict, dict]]) -> list[str]:
     lines = []
     for recorded, live in both:
         (low, high), (floor, ceiling) = recorded["interval"], live["interval"]
-        line = [f"`{live['quantity']}`", escape(live["part"]), estimate(live)]
-        line += [live["n"], estimate(recorded), recorded["n"]]
-        lines.append(
-            [*line, "overlap" if low <= ceiling and floor <= high else "apart"]
-        )
+        met = "overlap" if low <= ceiling and floor <= high else "apart"
+        name = [f"`{live['quantity']}`", escape(live["part"])]
+        numbers = [estimate(live), live["n"], estimate(recorded), recorded["n"]]
+        lines.append([*name, *numbers, met])
     text = "What the recorded run adds to the live one, where both measured the same:"
     return [text, table([*head, "Intervals"], lines)]
 
