@@ -24,9 +24,11 @@ from xai_lib.evaluate import (
     faithfulness,
     insertion,
     mu_fidelity,
+    random_logit,
     sensitivity_n,
     stability,
 )
+from xai_lib.evaluate.removal import own_seed
 from xai_lib.study import CONTROLS, METRICS, PROVENANCE, Grid, read_table, run
 from xai_lib.study.__main__ import main
 from xai_lib.study.cluster import on_cluster
@@ -143,6 +145,14 @@ def by_hand(folder, cutoff):
         "mu_fidelity": mu_fidelity(*call, n_subsets=20),
         "stability": stability(net.model, x, c, method, 3, normalise=True),
         "sensitivity_n": sensitivity_n(net.model, x, c, total, 26, n_subsets=20),
+        "random_logit": torch.cat(
+            [
+                random_logit(
+                    net.model, x[[i]], c[[i]], method, own_seed(x[i], 0, "class")
+                )
+                for i in range(len(x))
+            ]
+        ),
         "high_frequency_ratio": high_frequency_ratio(total),
     }
 
@@ -157,7 +167,8 @@ def test_metrics_are_those_of_the_functions(folder, tmp_path):
             assert mine[name].tolist() == pytest.approx(values.tolist(), abs=2e-6), name
 
 
-def test_methods_share_the_passes_of_mu_fidelity():
+@pytest.mark.parametrize("name", ["mu_fidelity", "sensitivity_n"])
+def test_methods_share_the_passes(name):
     class Counted(nn.Linear):
         rows = 0
 
@@ -167,7 +178,7 @@ def test_methods_share_the_passes_of_mu_fidelity():
 
     net, x, c = Counted(192, 3).eval(), torch.rand(1, 3, 8, 8), torch.tensor([1])
     maps = torch.randn(2, 1, 8, 8)
-    function = METRICS["mu_fidelity"].function
+    function = METRICS[name].function
     together = function(net, x.expand(2, -1, -1, -1), maps, c.expand(2), n_subsets=9)
     before = net.rows
     alone = [function(net, x, R[None], c, n_subsets=9) for R in maps]

@@ -12,18 +12,21 @@ from torch import Tensor, nn
 
 from xai_lib.analyse import high_frequency_ratio, low_pass, rectified_low_pass
 from xai_lib.attribute import channel_sum
+from xai_lib.attribute.features import feature_labels, feature_sums
 from xai_lib.evaluate import (
     deletion,
     faithfulness,
     insertion,
+    random_logit,
     region_falls,
     region_rank_correlation,
-    sensitivity_curve,
     stability,
 )
-from xai_lib.evaluate.removal import runs
+from xai_lib.evaluate.correlation import one_channel, subset_correlation
+from xai_lib.evaluate.removal import own_seed, removals, runs
+from xai_lib.evaluate.subsets import check_sizes
 
-KEPT = 32  # images whose regions and falls are kept, 10 MB each at 224 pixels
+KEPT = 32  # falls of images that are kept, 10 MB each at 224 pixels
 _FALLS: WeakKeyDictionary[nn.Module, OrderedDict] = WeakKeyDictionary()
 
 
@@ -100,26 +103,48 @@ def _mu_fidelity(
     first, run = runs(x, target)
     parts = [
         region_rank_correlation(
-            maps[run == k], *_falls(model, x[i : i + 1], target[i : i + 1], own)
+            maps[run == k], *_kept(region_falls, model, x, target, i, own)
         )
         for k, i in enumerate(first.tolist())
     ]
     return torch.cat(parts)
 
 
-def _falls(model: nn.Module, x: Tensor, target: Tensor, own: tuple) -> tuple:
-    """Return `region_falls` of one image; the last `KEPT` ones are not run again."""
-    held = _FALLS.setdefault(model, OrderedDict())
-    key = digest(x), int(target), own
+def _sensitivity_n(
+    model, x, maps, target, share=0.1, n_subsets=100, features="pixels", seed=0
+) -> Tensor:
+    """As `sensitivity_n`, n a share of the pixels, with the falls kept likewise."""
+    own = max(1, round(share * maps[0, 0].numel())), n_subsets, features, seed
+    R = one_channel({"maps": maps}, maps)[0]  # (B, H, W)
+    (first, run), found = runs(x, target), maps.new_empty(len(maps), dtype=torch.double)
+    for k, i in enumerate(first.tolist()):
+        labels, *falls = _kept(_pixel_falls, model, x, target, i, own)
+        sums = feature_sums(R[run == k].flatten(1), labels)  # (M, K)
+        eps = torch.finfo(maps.dtype).eps
+        found[run == k] = subset_correlation(sums, *falls, eps).to(found)
+    return found.to(x)
+
+
+def _pixel_falls(model, x, target, n, n_subsets, features, seed) -> tuple:
+    """Return labels (H, W), subsets (k, K), the logit, and the logits without them."""
+    labels, counts = feature_labels(x, features)
+    remove = removals(model, x, target, labels, counts, n_subsets, seed)
+    return labels[0].cpu(), *remove(0, *check_sizes([n], counts)[0].tolist())
+
+
+def _kept(compute: Callable, model, x: Tensor, target: Tensor, i: int, own: tuple):
+    """Return what depends on one image and not on its map; the last `KEPT` are kept."""
+    held, one = _FALLS.setdefault(model, OrderedDict()), slice(i, i + 1)
+    key = compute.__name__, digest(x[one]), int(target[i]), own
     if key not in held:
-        held[key] = region_falls(model, x, target, *own)
+        held[key] = compute(model, x[one], target[one], *own)
         if len(held) > KEPT:
             held.popitem(last=False)
     return held[key]
 
 
 def forget_falls() -> None:
-    """Let go of what `_falls` keeps, as when weights change in place."""
+    """Let go of what `_kept` keeps, as when weights change in place."""
     _FALLS.clear()
 
 
@@ -138,25 +163,18 @@ def digest(*tensors: Tensor) -> str:
     return found.hexdigest()[:20]
 
 
-def _sensitivity_n(
-    model, x, maps, target, share=0.1, n_subsets=100, features="pixels", seed=0
-) -> Tensor:
-    """As `sensitivity_n`, n a share of the pixels; maps of one image share passes."""
-    n = max(1, round(share * maps[0, 0].numel()))
-    (first, run), found = runs(x, target), []
-    for k, i in enumerate(first.tolist()):
-        named = {str(m): R[None] for m, R in enumerate(maps[run == k])}
-        call = model, x[i : i + 1], target[i : i + 1], named, [n]
-        curves = sensitivity_curve(*call, n_subsets, features, seed)
-        found += [curve[0] for curve in curves.values()]
-    return torch.cat(found)
-
-
 def _stability(
     model, x, method, target, n_neighbours=20, radius=0.1, seed=0, normalise=False
 ) -> Tensor:
     own = n_neighbours, radius, seed, normalise
     return stability(model, x, target, method, *own)
+
+
+def _random_logit(model, x, method, target, seed=0) -> Tensor:
+    """As `random_logit`, the other class drawn for each image by its values."""
+    seeds = [own_seed(image, seed, "class") for image in x]
+    each = zip(x.split(1), target.split(1), seeds, strict=True)
+    return torch.cat([random_logit(model, a, c, method, own) for a, c, own in each])
 
 
 def _high_frequency_ratio(model, x, maps, target, above=0.25, window="hann") -> Tensor:
@@ -178,6 +196,9 @@ METRICS: dict[str, Metric] = {
         "Stability", _stability, "lower", "rectified", {"normalise": True}, "method"
     ),
     "sensitivity_n": Metric("Sensitivity-n", _sensitivity_n, "higher", "signed"),
+    "random_logit": Metric(
+        "Other class", _random_logit, "lower", "rectified", needs="method"
+    ),
     "high_frequency_ratio": Metric(
         "High-frequency ratio", _high_frequency_ratio, "neither", "signed"
     ),
@@ -187,6 +208,7 @@ METRICS: dict[str, Metric] = {
 "rectified" is how the public code of [muzellec2024]_ reads a map, "signed" what
 [ancona2018]_ define Sensitivity-n for. Stability compares maps of length 1, so that
 methods in different units compare; a map that is far above zero everywhere, such as
-RISE's, looks stable by that alone. Localisation is not here: GridPG, DiFull and DiPart
-score a grid of images, with a class for each cell, and not one image.
+RISE's, looks stable by that alone. `random_logit` compares the map with that of another
+class: 1 for a method that ignores the class. Localisation is not here: GridPG, DiFull
+and DiPart score a grid of images, with a class for each cell, and not one image.
 """
