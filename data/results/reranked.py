@@ -1,0 +1,150 @@
+"""The recorded tables of chapter 08: every method under every metric (P4-5, P4-6).
+
+    XAI_LIB_MIRROR=../shared/mirror python data/results/reranked.py run \
+        --models cifar_vgg11 --parts quick slow --n 100
+    python data/results/reranked.py tables
+
+``run`` lets `xai_lib.study.run` compute a grid for each network and part, below
+``_build/results/reranked``; it may be stopped and started at will, and ``--n`` raises
+the number of images later. ``tables`` joins the grids into ``reranked.csv``. Images at
+even places of a row are there to choose a cutoff on, those at odd places to judge on.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import pandas
+from localisation import CIFAR, PHOTO
+from tables import current_commit, head_of, write_table
+
+from xai_lib.assets.cifar_zoo import NETS
+from xai_lib.attribute import METHODS
+from xai_lib.study import METRICS, Grid, read_table, run
+
+HERE = Path(__file__).resolve().parent
+GRIDS = HERE.parents[1] / "_build" / "results" / "reranked"
+CUTOFFS = {True: [2, 4, 8, math.inf], False: [8, 15, 30, math.inf]}
+PREDICTION = [m for m in METHODS if METHODS[m].family == "prediction"]
+OTHERS = [m for m in METHODS if m not in PREDICTION]
+FEW = ["stability", "random_logit"]  # they ask for the map of another input or class
+MANY = ["faithfulness", "mu_fidelity", "sensitivity_n", "high_frequency_ratio"]
+CONTROLS = ["random", "edges"]
+PARTS = {
+    "quick": ([*OTHERS, *CONTROLS], MANY, 200),
+    "slow": (PREDICTION, MANY, 50),
+    "quick_few": ([*OTHERS, *CONTROLS], FEW, 50),
+    "slow_few": (PREDICTION, FEW, 10),
+}
+"""Methods, metrics and the number of images of each part of a network's grid."""
+FINAL = {m: {"layer": "final"} for m in METHODS if METHODS[m].family == "cam"}
+NOISE = {"n_samples": 15}
+SETTINGS = {
+    "integrated_gradients": {"steps": 20},
+    "smoothgrad": NOISE,
+    "squaregrad": NOISE,
+    "vargrad": NOISE,
+    "deletion": {"steps": 10},
+    "insertion": {"steps": 10},
+    "stability": {"n_neighbours": 5},
+    **FINAL,
+}
+OWN = {
+    True: {"rise": {"n_masks": 500, "grid": 4}},
+    False: {"rise": {"n_masks": 500}, "occlusion": {"window": 32, "stride": 16}},
+}
+NOTES = {
+    "images": "CIFAR-10 test images, photographs of imagenet_samples: the first ones "
+    "that the network classifies correctly; the class explained is that one",
+    "parts": "prediction-based methods: 50 images, 10 for stability and random_logit; "
+    "all others 200, and 50; or fewer, as n says",
+    "maps": "METHODS' settings but for: integrated gradients 20 steps; noise methods "
+    "15 samples; CAMs at the final layer; RISE 500 masks (grid 4 on CIFAR-10); "
+    "occlusion 4 / 2 on CIFAR-10, 32 / 16 on photographs",
+    "controls": "'random': N(0, 1) per pixel and channel; 'edges': gradient magnitude",
+    "readings": "rectified: |low-pass of |mean over channels||; signed: low-pass of "
+    "the sum over channels, for sensitivity_n and high_frequency_ratio",
+    "cutoff": "cycles per image, disc; inf: no filter",
+    "metrics": "faithfulness is insertion (blur) minus deletion (zero), 10 steps; "
+    "mu_fidelity 200 subsets of a 9 x 9 grid; sensitivity_n a tenth of the pixels, 100 "
+    "subsets; stability 5 neighbours, maps of length 1; random_logit SSIM with the map "
+    "of another class",
+    "scores": "image by image, in 1/10000; nan where undefined",
+    "seconds": "of the processor, for one map, median over images",
+}
+KEPT = ["insertion", "deletion", *MANY[1:], *FEW]
+
+
+def grid_of(model: str, part: str, n: int | None) -> Grid:
+    """Return the grid of one part of a network."""
+    ours = model in NETS
+    methods, metrics, most = PARTS[part]
+    known = {*methods, *metrics, *(p for m in metrics for p in METRICS[m].parts)}
+    settings = SETTINGS | OWN[ours]
+    settings = {name: own for name, own in settings.items() if name in known}
+    return Grid(
+        models=[model],
+        methods=methods,
+        cutoffs=CUTOFFS[ours],
+        metrics=metrics,
+        images="cifar10" if ours else "imagenet_samples",
+        n=min(n or most, most),
+        only_correct=True,
+        settings=settings,
+        block=10,
+    )
+
+
+def run_all(chosen) -> None:
+    """Compute every grid that was asked for."""
+    for model in chosen.models:
+        for part in chosen.parts:
+            table = GRIDS / f"{model}~{part}.csv"
+            table.parent.mkdir(parents=True, exist_ok=True)
+            run(grid_of(model, part, chosen.n), table)
+
+
+def tables() -> None:
+    """Join all grids: one row per network, method, cutoff and metric."""
+    rows, commits, seconds = [], set(), 0.0
+    for path in sorted(GRIDS.glob("*.csv")):
+        held = read_table(path)
+        commits |= set(held["commit"].dropna())
+        once = held.drop_duplicates(["method", "image"])
+        seconds += once["seconds"].sum()
+        there = [name for name in KEPT if name in held]
+        for key, part in held.groupby(["model", "method", "cutoff"], sort=False):
+            rows += rows_of(key, part, there)
+    head = head_of("reranked.py", commits or {current_commit()}, seconds, NOTES)
+    columns = "model,method,cutoff,quantity,n,mean,seconds,scores,refused"
+    write_table("reranked.csv", head, columns, rows)
+
+
+def rows_of(key: tuple, part: pandas.DataFrame, metrics: list[str]):
+    """Yield the rows of one map's version; one row if the method refuses."""
+    model, method, cutoff = key
+    refused = part["note"].fillna("").iloc[0] if part[metrics].isna().all(None) else ""
+    if refused:
+        yield model, method, f"{cutoff:g}", "all", 0, "", "", "", refused
+        return
+    for name in metrics:
+        values = part[name].to_numpy()
+        listed = " ".join("nan" if v != v else f"{v * 1e4:.0f}" for v in values)
+        mean, took = part[name].mean(), part["seconds"].median()
+        yield (
+            *(model, method, f"{cutoff:g}", name, int(part[name].notna().sum())),
+            *(f"{mean:.4f}", f"{took:.3f}", listed, ""),
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["run", "tables"])
+    parser.add_argument("--models", nargs="+", default=[*CIFAR, *PHOTO])
+    parser.add_argument("--parts", nargs="+", default=[*PARTS], choices=[*PARTS])
+    parser.add_argument("--n", type=int, help="images at most; all by default")
+    chosen = parser.parse_args()
+    if chosen.what == "run":
+        run_all(chosen)
+    else:
+        tables()
