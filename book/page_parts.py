@@ -10,6 +10,11 @@ from typing import NamedTuple
 from docutils.nodes import make_id
 
 from xai_lib.study import Claim
+from xai_lib.study.verdicts import STATUSES
+
+COLOURS = dict(
+    zip(STATUSES, ("success", "warning", "danger", "info", "light"), strict=True)
+)
 
 
 class Place(NamedTuple):
@@ -65,6 +70,11 @@ def escape(text: str) -> str:
 def anchor(claim: Claim) -> str:
     """Return the name of a claim's place on the page of verdicts."""
     return f"claim-{claim.id.lower()}"
+
+
+def badge(status: str) -> str:
+    """Return a verdict as a coloured word."""
+    return f"{{bdg-{COLOURS[status]}}}`{status}`"
 
 
 def finder(root: Path) -> Find:

@@ -7,19 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from page_parts import anchor, escape, table
+from page_parts import anchor, badge, escape, table
 
 from xai_lib.study import ledger, load_papers
 from xai_lib.study.verdicts import STATUSES
 
-IN_WORDS = dict(
-    zip(
-        STATUSES,
-        ("hold", "hold in part", "do not hold", "not testable here", "not yet run"),
-        strict=True,
-    )
-)
 DECIDED = STATUSES[:3]
+PLURAL = {"holds": "hold", "holds in part": "hold in part"}
+PLURAL |= {"does not hold": "do not hold"}
 
 
 def write_summary(path: Path, entries=None, papers=None) -> None:
@@ -39,13 +34,16 @@ def summary(entries: Sequence[dict], papers: dict) -> str:
         mine = [entry for entry in entries if entry["claim"].paper == key]
         cells = [links(entry for entry in mine if status(entry) == s) for s in columns]
         lines.append([f"{key} {escape(paper['short'])}", *cells])
-    return f"{counts(entries)}\n\n{table(['Paper', *columns], lines)}\n"
+    heads = ["Paper", *map(badge, columns)]
+    counted = f":::{{div}} xai-summary\n{table(heads, lines)}\n:::"
+    return f"{counts(entries)}\n\n{counted}\n"
 
 
 def counts(entries: Sequence[dict]) -> str:
     """Return how many claims there are, and how many of each verdict."""
     found = [status(entry) for entry in entries]
-    parts = [f"{found.count(s)} {IN_WORDS[s]}" for s in shown(entries)]
+    numbers = {s: found.count(s) for s in shown(entries)}
+    parts = [f"{n} {s if n == 1 else PLURAL.get(s, s)}" for s, n in numbers.items()]
     return f"**{len(entries)} claims: {', '.join(parts)}.**"
 
 

@@ -9,14 +9,11 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from page_parts import Find, anchor, estimate, show
+from page_parts import COLOURS, Find, anchor, estimate, show
 
 from xai_lib.study import Check
 from xai_lib.study.verdicts import STATUSES
 
-BADGES = dict(
-    zip(STATUSES, ("success", "warning", "danger", "info", "light"), strict=True)
-)
 COLUMNS = (
     *("Claim", "Paper", "Verdict", "Checks passed"),
     *("Our number", "The paper’s number", "Decided in"),
@@ -28,12 +25,13 @@ def overview(entries: Sequence[dict], papers: dict, find: Find) -> str:
     heads = (f'<th role="columnheader" scope="col">{name}</th>' for name in COLUMNS)
     order = {key: place for place, key in enumerate(papers)}
     lines = [
+        '<div class="pst-scrollable-table-container">',
         '<table class="table xai-verdicts" role="table" aria-label="All claims">',
         '<thead role="rowgroup">',
         f'<tr role="row">{"".join(heads)}</tr></thead>',
         '<tbody role="rowgroup">',
         *(_row(i, entry, papers, order, find) for i, entry in enumerate(entries)),
-        "</tbody></table>",
+        "</tbody></table></div>",
         '<script defer src="../_static/verdicts.js"></script>',
     ]
     return "\n".join(lines)
@@ -43,8 +41,8 @@ def _row(i: int, entry: dict, papers: dict, order: dict, find: Find) -> str:
     claim, verdict = entry["claim"], entry["verdict"]
     paper, status = claim.paper, verdict.status
     name = f'<a href="#{anchor(claim)}">{claim.id} {escape(claim.title)}</a>'
-    badge = f"sd-sphinx-override sd-badge sd-bg-{BADGES[status]}"
-    badge = f'<span class="{badge} sd-bg-text-{BADGES[status]}">{status}</span>'
+    kind = "sd-sphinx-override sd-badge sd-bg-{0} sd-bg-text-{0}"
+    badge = f'<span class="{kind.format(COLOURS[status])}">{status}</span>'
     said = brief(claim.paper_number)
     cells = (
         (name, i),
@@ -65,7 +63,7 @@ def _cell(column: str, content: tuple) -> str:
     tag, role = ("th", "rowheader") if column == COLUMNS[0] else ("td", "cell")
     scope = ' scope="row"' if tag == "th" else ""
     about = f'role="{role}" data-label="{column}" data-sort="{key}"'
-    return f"<{tag}{scope} {about}>{html}</{tag}>"
+    return f"<{tag}{scope} {about}><div>{html}</div></{tag}>"
 
 
 def _passed(checks: Sequence[Check]) -> tuple:
@@ -74,7 +72,7 @@ def _passed(checks: Sequence[Check]) -> tuple:
     if not done:
         return "–", ""
     passed, missing = sum(c.result == "pass" for c in done), len(checks) - len(done)
-    more = f", {missing} not yet run" if missing else ""
+    more = f"<small>{missing} not yet run</small>" if missing else ""
     return f"{passed} of {len(done)}{more}", f"{passed / len(checks):.4f}"
 
 
@@ -83,16 +81,18 @@ def _ours(checks: Sequence[Check]) -> tuple:
     chosen = headline(checks)
     if not chosen:
         return "–", ""
-    parts = [
-        f"<b>{spread(group)}</b> <small><code>{group[0].quantity}</code>, "
-        f"required: {group[0].criterion.condition}</small>"
-        for group in chosen
-    ]
+    parts = [f"<b>{spread(group)}</b>{_condition(group[0])}" for group in chosen]
     left = len({check.quantity for check in checks}) - len(chosen)
     if left:
         parts.append(f"<small>and {left} more condition{'s' * (left > 1)}</small>")
     values = sorted(check.row["value"] for check in chosen[0])
-    return "<br>".join(parts), show(values[len(values) // 2])
+    return "".join(parts), values[len(values) // 2]
+
+
+def _condition(check: Check) -> str:
+    """Return what is required of a check; long names may break at an underscore."""
+    name = check.quantity.replace("_", "_<wbr>")
+    return f"<small><code>{name}</code>, required: {check.criterion.condition}</small>"
 
 
 def headline(checks: Sequence[Check]) -> list[list[Check]]:

@@ -7,26 +7,28 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from page_parts import Find, anchor, control, escape, estimate, finder, table
+from page_parts import Find, anchor, badge, control, escape, estimate, finder, table
 from summary import counts
-from verdict_table import BADGES, overview, spread
+from verdict_table import overview, spread
 
 from xai_lib.study import Check, ledger, load_papers
 
 RESULTS = {"pass": "passes", "fail": "fails", "undecided": "undecided"}
 LONG = 12  # rows; a longer table is folded away
-HEAD = """# Verdicts
+HEAD = """---
+html_theme.sidebar_secondary.remove: true
+---
+
+# Verdicts
 
 Every claim on trial, the number behind it, and what follows. This page is written by a
 program from the claims file (`data/claims.toml`) and from the numbers that the chapters
 recorded; no verdict is typed by hand.
 """
-RULES = """:::{dropdown} How to read the table, and how a verdict is computed
-*Our number* is the range, over models and methods, of the quantity in the claim's first
-condition; where another condition fails more often, that one stands below it. A value
-with brackets is a single one with its interval. Everything else is a click on the claim
-away.
-
+LEGEND = """*Our number* is the range over models and methods: for the claim's first
+condition and, below it, for the one that fails most often, if that is another. A number
+with brackets is a single one with its interval."""
+RULES = """:::{dropdown} How a verdict is computed
 Each claim has one or more conditions: a quantity, a threshold, and the statement of
 what is measured over which images and models. They were written before the experiment
 was run. A condition is checked for every part (a model, or a model and a method):
@@ -70,7 +72,8 @@ def write_page(path: Path, entries=None, papers=None) -> None:
 
 def page(entries: Sequence[dict], papers: dict, find: Find) -> str:
     """Return the page as Markdown."""
-    blocks = [HEAD, counts(entries), overview(entries, papers, find), RULES]
+    blocks = [HEAD, f"{counts(entries)} {LEGEND}"]
+    blocks += [overview(entries, papers, find), RULES]
     for key, paper in papers.items():
         mine = [entry for entry in entries if entry["claim"].paper == key]
         if not mine:
@@ -96,7 +99,7 @@ def block(entry: dict, find: Find) -> str:
     return "\n\n".join(
         [
             f"({anchor(claim)})=\n### {claim.id}: {escape(claim.title)}",
-            badge(entry) + reason,
+            badge(verdict.status) + reason,
             escape(claim.claim),
             *numbers(verdict.checks),
             *beside(pairs(entry["rows"])),
@@ -213,15 +216,6 @@ def settings(rows: Sequence[dict]) -> str:
     notes = dict.fromkeys(row["note"] for row in rows if row["note"])
     text = f"models {', '.join(map(escape, models))}; seeds {', '.join(seeds)}"
     return f"Settings\n: {'; '.join([text, *map(escape, notes)])}"
-
-
-# ---- small parts ---------------------------------------------------------------------
-
-
-def badge(entry: dict) -> str:
-    """Return the verdict as a coloured word."""
-    status = entry["verdict"].status
-    return f"{{bdg-{BADGES[status]}}}`{status}`"
 
 
 if __name__ == "__main__":
