@@ -31,7 +31,16 @@ from places import (
     run,
     seconds,
 )
-from staging import FRONT, SUMMARY, VERDICTS, chapter_sources, stage, write
+from staging import (
+    FIGURES,
+    FRONT,
+    LIBRARY,
+    SUMMARY,
+    VERDICTS,
+    chapter_sources,
+    stage,
+    write,
+)
 
 
 def parameters_of(places, source):
@@ -72,7 +81,7 @@ def run_chapters(places):
 
 
 def pages(places):
-    """Write what is generated: the verdicts and their summary, the front figure."""
+    """Write what is generated: verdicts, summary, front figure, library, figures."""
     root = places.root
     library = library_files(root)
     book = files_below(root / "_toc.yml", root / "notebooks", *root.glob("book/*.py"))
@@ -80,6 +89,12 @@ def pages(places):
     generate(places, "verdicts.write_page", VERDICTS, [*library, *book, *ledger])
     generate(places, "summary.write_summary", SUMMARY, [*library, *book, *ledger])
     generate(places, "front.draw", FRONT, [root / "book/front.py", *library])
+    parts = [root / "book/page_parts.py", root / "book/staging.py"]
+    api = [root / "book/library_pages.py", *parts, *library]
+    generate(places, "library_pages.write_pages", LIBRARY, api)
+    staged = files_below(places.site / "_toc.yml", places.site / "notebooks")
+    figures = [root / "book/figures.py", *parts, *staged]
+    generate(places, "figures.write_page", FIGURES, figures)
 
 
 def generate(places, function, name, inputs):

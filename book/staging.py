@@ -6,7 +6,10 @@ from places import StepError, files_below
 
 VERDICTS, FRONT = "book/verdicts.md", "book/figures/front.png"
 SUMMARY = "book/_generated/summary.md"  # the front page includes it
-GENERATED = (VERDICTS, SUMMARY, FRONT)
+LIBRARY, FIGURES = "book/api/index.md", "book/figures.md"
+ROOMS = ("assets", "attribute", "analyse", "evaluate", "study", "show")
+ROOM_PAGES = tuple(f"book/api/{name}.md" for name in ROOMS)
+GENERATED = (VERDICTS, SUMMARY, FRONT, LIBRARY, *ROOM_PAGES, FIGURES)
 
 
 def toc_files(root):

@@ -109,7 +109,7 @@ def verdict(claim_id: str) -> Verdict:
     Returns
     -------
     Verdict
-        With `status`, `reason` and `checks`; see `decide` for the rule.
+        With ``.status``, ``.reason`` and ``.checks``; see `decide` for the rule.
     """
     return decide(_claim(claim_id), rows(claim_id))
 
@@ -120,7 +120,8 @@ def ledger() -> list[dict]:
     Returns
     -------
     list of dict
-        Keys `id`, `claim` (a Claim), `verdict` (a Verdict) and `rows` (list of dict).
+        Keys ``id``, ``claim`` (a Claim), ``verdict`` (a Verdict) and ``rows`` (list of
+        dict).
     """
     entries = []
     for claim in load_claims().values():
