@@ -141,7 +141,7 @@ def numbers(checks: Sequence[Check]) -> list[str]:
         rows = table([*HEADINGS[:2], "Check", *HEADINGS[2:]], lines)
         if len(mine) > LONG:
             passed = sum(check.result == "pass" for check in mine)
-            text += f": {passed} of {len(mine)} pass, {spread(mine)}"
+            text += f": {passed} of {len(mine)} pass, values {spread(mine)}"
             rows = f":::{{dropdown}} All {len(mine)} parts\n{rows}\n:::"
         parts += [text, rows]
     return parts

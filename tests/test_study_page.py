@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import checks
+import pipeline
 import pytest
 import staging
 import summary
@@ -13,8 +15,17 @@ import verdict_table
 import verdicts
 import yaml
 from page_parts import escape, finder, show
+from places import Places
 
-from xai_lib.study import Claim, Criterion, Revision, decide, load_claims, load_papers
+from xai_lib.study import (
+    Claim,
+    Criterion,
+    Revision,
+    decide,
+    load_claims,
+    load_papers,
+    record,
+)
 
 PAPERS = {
     "P1": {"id": "P1", "key": "ancona2018", "short": "A & B", "title": "First"},
@@ -258,7 +269,7 @@ def test_the_block_names_the_run_that_decided(book):
 def test_a_long_table_is_folded_and_summed_up(book):
     rows = [row("gain", k - 0.5, k + 0.5, f"net {k}") for k in range(13)]
     text = block(page(book, [entry(claim("P4-1"), *rows)]), "P4-1")
-    assert "(recorded run): 12 of 13 pass, 0 to 12" in text
+    assert "(recorded run): 12 of 13 pass, values 0 to 12" in text
     folded = text.split(":::{dropdown} All 13 parts")[1].split(":::")[0]
     assert folded.count("| net ") == 13
 
@@ -396,6 +407,25 @@ def test_every_reference_has_a_doi_or_an_arxiv_number(root):
         number = "doi = {10." in fields or re.search(r"eprint = \{\d{4}\.\d", fields)
         assert number or any(one in fields for one in neither), key
         assert re.fullmatch(r"[a-z]+(19|20)\d\d[a-z]*", key), key
+
+
+@pytest.mark.slow
+def test_the_summary_follows_a_changed_ledger(root, tmp_path, monkeypatch):
+    (tmp_path / "book").mkdir()
+    for name in ("summary.py", "page_parts.py"):
+        shutil.copy(root / "book" / name, tmp_path / "book")
+    places, count = Places(tmp_path, "quick"), len(load_claims())
+    pipeline.pages(places)
+    written = places.site / staging.SUMMARY
+    before = written.stat().st_mtime_ns
+    assert f"0 do not hold, {count} not yet run" in written.read_text()
+    pipeline.pages(places)
+    assert written.stat().st_mtime_ns == before
+    monkeypatch.setenv("XAI_LIB_LEDGER", str(places.ledger))
+    record("P4-1", "hfr_ratio", "resnet18", 8, (7, 9), n=50, models="resnet18")
+    pipeline.pages(places)
+    said = f"1 holds, 0 hold in part, 0 do not hold, {count - 1} not yet run"
+    assert said in written.read_text()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import pytest
 from reader import PAGES, requested, until, visit
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select
 
 pytestmark = pytest.mark.browser
 every_page = pytest.mark.parametrize("page", PAGES)
@@ -148,3 +149,126 @@ def test_the_theme_turns_dark_and_back(wide, base):
         seen[wide.execute_script(theme)] = wide.execute_script(colour)
     assert {"dark", "light"} <= set(seen)
     assert seen["dark"] != seen["light"]
+
+
+# ---- the page of verdicts ------------------------------------------------------------
+
+VERDICTS = "book/verdicts.html"
+CLAIMS = 33
+SHOWN = """
+return [...document.querySelectorAll(".xai-verdicts tbody tr")]
+  .filter(row => row.getBoundingClientRect().height > 0)
+  .map(row => [...row.cells].map(cell => cell.innerText.trim()));
+"""
+KEYS = """
+return [...document.querySelectorAll(".xai-verdicts tbody tr")]
+  .map(row => row.cells[arguments[0]].dataset.sort);
+"""
+SORTED = """
+return [...document.querySelectorAll(".xai-verdicts thead th")]
+  .map(head => head.getAttribute("aria-sort"));
+"""
+
+
+def heads(driver):
+    return driver.find_elements(By.CSS_SELECTOR, ".xai-verdicts thead button")
+
+
+def in_order(keys, down=False):
+    """Tell whether keys are sorted: numbers by value, words by letter, none last."""
+    filled = [key for key in keys if key]
+    if keys[: len(filled)] != filled:
+        return False
+    try:
+        values = [float(key) for key in filled]
+    except ValueError:
+        values = [key.lower() for key in filled]
+    return values == sorted(values, reverse=down)
+
+
+def test_the_verdicts_are_sorted_by_every_head_by_mouse_and_by_keyboard(wide, base):
+    visit(wide, f"{base}/{VERDICTS}")
+    assert wide.execute_script(SORTED)[0] == "ascending"
+    count = len(heads(wide))
+    for column in [*range(1, count), 0]:  # the page comes in the order of column 0
+        button = heads(wide)[column]
+        button.click()
+        assert in_order(wide.execute_script(KEYS, column)), button.text
+        button.send_keys(Keys.ENTER)
+        assert in_order(wide.execute_script(KEYS, column), down=True), button.text
+        state = wide.execute_script(SORTED)
+        assert state[column] == "descending" and state.count(None) == count - 1
+        assert wide.execute_script("return document.activeElement.textContent")
+        button.send_keys(Keys.SPACE)
+        assert wide.execute_script(SORTED)[column] == "ascending"
+    assert len(wide.execute_script(SHOWN)) == CLAIMS
+
+
+def test_the_verdicts_are_filtered_by_paper_and_verdict(wide, base):
+    visit(wide, f"{base}/{VERDICTS}")
+    rows = wide.execute_script(SHOWN)
+    paper, verdict = (
+        Select(wide.find_element(By.CSS_SELECTOR, f".xai-filter [name={name}]"))
+        for name in ("paper", "verdict")
+    )
+    count = wide.find_element(By.CSS_SELECTOR, ".xai-filter output")
+    assert count.text == f"{CLAIMS} of {CLAIMS} claims"
+    paper.select_by_index(1)
+    chosen = paper.first_selected_option.text.split()[0]
+    mine = [row for row in rows if row[1] == chosen]
+    assert 0 < len(mine) < CLAIMS and wide.execute_script(SHOWN) == mine
+    verdict.select_by_visible_text(mine[-1][2])
+    both = [row for row in mine if row[2] == mine[-1][2]]
+    assert wide.execute_script(SHOWN) == both
+    assert count.text == f"{len(both)} of {CLAIMS} claims"
+    for select in (paper, verdict):
+        select.select_by_visible_text("all")
+    assert wide.execute_script(SHOWN) == rows
+
+
+def test_the_verdicts_are_complete_without_a_script(wide, base):
+    visit(wide, f"{base}/{VERDICTS}")
+    rows = wide.execute_script(SHOWN)
+    wide.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        wide.get(f"{base}/{VERDICTS}")
+        assert not heads(wide) and not wide.find_elements(By.CLASS_NAME, "xai-filter")
+        assert wide.execute_script(SHOWN) == rows
+    finally:
+        wide.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert len(rows) == CLAIMS and all(all(row) for row in rows)
+
+
+def test_the_verdicts_are_cards_on_a_phone(phone, base):
+    visit(phone, f"{base}/{VERDICTS}")
+    cut = """return [...document.querySelectorAll(".xai-verdicts :is(div, button)")]
+      .filter(e => e.getBoundingClientRect().right > innerWidth).length;"""
+    assert phone.execute_script(cut) == 0
+    rows = phone.execute_script(SHOWN)
+    assert len(rows) == CLAIMS
+    by_checks = next(head for head in heads(phone) if "Checks" in head.text)
+    by_checks.click()
+    assert phone.execute_script(SHOWN) != rows
+    column = heads(phone).index(by_checks)
+    assert in_order(phone.execute_script(KEYS, column))
+
+
+def test_every_claim_of_the_verdicts_leads_to_its_block(wide, base):
+    visit(wide, f"{base}/{VERDICTS}")
+    link = wide.find_elements(By.CSS_SELECTOR, ".xai-verdicts tbody th a")[-1]
+    link.click()
+    heading = wide.find_element(By.CSS_SELECTOR, ":target + :is(h2, h3)")
+    assert heading.text.startswith(f"{link.text.split()[0]}: ")
+    inside = "const y = arguments[0].getBoundingClientRect().top;"
+    inside += "return 0 <= y && y < innerHeight;"
+    assert until(lambda: wide.execute_script(inside, heading))
+
+
+def test_the_front_page_leads_to_the_verdicts(wide, base):
+    visit(wide, f"{base}/book/intro.html")
+    links = wide.find_elements(By.CSS_SELECTOR, ".xai-summary td a")
+    assert len({link.text for link in links}) == CLAIMS
+    claim = links[0].text
+    links[0].click()
+    heading = wide.find_element(By.CSS_SELECTOR, ":target + :is(h2, h3)")
+    assert heading.text.startswith(f"{claim}: ")
