@@ -123,8 +123,8 @@ def tables() -> None:
 def rows_of(key: tuple, part: pandas.DataFrame, metrics: list[str]):
     """Yield the rows of one map's version; one row if the method refuses."""
     model, method, cutoff = key
-    refused = part["note"].fillna("").iloc[0] if part[metrics].isna().all(None) else ""
-    if refused:
+    nothing = bool(part[metrics].isna().to_numpy().all())
+    if refused := str(part["note"].iloc[0]) if nothing else "":
         yield model, method, f"{cutoff:g}", "all", 0, "", "", "", refused
         return
     for name in metrics:
