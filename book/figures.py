@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import nbformat
 from docutils.nodes import make_id
-from page_parts import escape
+from page_parts import GENERATED, escape
 from PIL import Image
 from staging import toc_files
 
 SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpeg", "image/webp": ".webp"}
-SMALL = 380  # pixels, of the picture that stands for a slider
+SMALL = 360  # pixels, of the picture that stands for a slider
 HEAD = """# Figures
 
 Every figure of the chapters, in their order. A picture, like its number, leads to its
@@ -55,7 +55,7 @@ def write_page(path: Path) -> None:
 
 def page(root: Path) -> str:
     """Return the index as Markdown, a section for each chapter of `_toc.yml`."""
-    blocks = [HEAD]
+    blocks = [GENERATED, HEAD]
     for name in toc_files(root):
         source = root / f"{name}.ipynb"
         if not source.is_file():
@@ -127,7 +127,7 @@ def thumbnail(raw: bytes) -> tuple[str, tuple[int, int]]:
     picture = Image.open(io.BytesIO(raw)).convert("RGB")
     picture.thumbnail((SMALL, SMALL))
     small = io.BytesIO()
-    picture.save(small, "WEBP", quality=70, method=6)
+    picture.save(small, "WEBP", quality=55, method=6)
     text = base64.b64encode(small.getvalue()).decode("ascii")
     return f"data:image/webp;base64,{text}", picture.size
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from page_parts import escape, table
+from page_parts import GENERATED, escape, table
 from places import ROOT
 from staging import ROOMS
 
@@ -64,7 +64,7 @@ def write_pages(path: Path) -> None:
     pages = {path.name: overview()} | {f"{name}.md": room(name) for name in ROOMS}
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
-        path.with_name(name).write_text(text, encoding="utf-8")
+        path.with_name(name).write_text(f"{GENERATED}\n\n{text}", encoding="utf-8")
 
 
 def overview() -> str:

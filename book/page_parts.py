@@ -33,6 +33,8 @@ class Place(NamedTuple):
         return f'<a class="reference internal" href="{self.address}">{self.label}</a>'
 
 
+GENERATED = "---\ngenerated: true\n---"  # at a page's head: its source is not shown
+
 Find = Callable[[str, str | None], Place]
 
 

@@ -17,6 +17,7 @@ RESULTS = {"pass": "passes", "fail": "fails", "undecided": "undecided"}
 LONG = 12  # rows; a longer table is folded away
 HEAD = """---
 html_theme.sidebar_secondary.remove: true
+generated: true
 ---
 
 # Verdicts

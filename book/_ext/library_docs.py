@@ -104,9 +104,14 @@ def is_typed(head, below):
 
     Otherwise the head is text that went on below because its line was full.
     """
-    first = " ".join(below).split()[:1]
-    fits = len(head) + 1 + len("".join(first)) <= WIDTH
-    return bool(first) and first[0][0].isupper() and fits
+    return is_short(head, below) and below[0][0].isupper()
+
+
+def is_short(head, below):
+    """Tell whether an entry's first line ends before it is full."""
+    if not below or head.endswith((",", ";", " or", " and")):
+        return False
+    return len(head) + 1 + len(below[0].split()[0]) <= WIDTH
 
 
 def parameters(lines):
@@ -127,7 +132,7 @@ def returns(lines):
     if len(found) > 1 and all(NAMED.match(head) for head, _ in found):
         named = parameters(lines)
         return [f"**{n}**" if n and n[0] != " " else n for n in named]
-    if len(found) == 1 and is_typed(*found[0]):
+    if len(found) == 1 and is_short(*found[0]):
         return lines
     whole = " ".join(" ".join([head, *below]) for head, below in found)
     return [whole.replace(" : ", ": "), ""]
@@ -208,7 +213,7 @@ def is_code(target, owner):
     return parts[-1] in own | _inner_names()
 
 
-def _resolve(app, env, node, contnode):
+def resolve(app, env, node, contnode):
     """Link a public name wherever it is defined; leave sound code as code."""
     if node.get("refdomain") != "py":
         return None
@@ -220,7 +225,10 @@ def _resolve(app, env, node, contnode):
         if entry:
             place = entry.docname, entry.node_id
             return make_refnode(app.builder, node["refdoc"], *place, contnode, full)
-    return contnode if is_code(target, _documented(node)) else None
+    if not is_code(target, _documented(node)):
+        return None
+    text = contnode.astext()
+    return nodes.literal(text, text) if node["reftype"] == "obj" else contnode
 
 
 def source_link(address, branch):
@@ -242,7 +250,7 @@ def source_link(address, branch):
     return link
 
 
-def _set_source_links(app, config):
+def set_source_links(app, config):
     """Link to the source where the pages link to the repository, else nowhere."""
     options = config.html_theme_options
     config.linkcode_resolve = lambda domain, info: None
@@ -252,6 +260,15 @@ def _set_source_links(app, config):
 
 
 # ---- signatures ----------------------------------------------------------------------
+
+
+def _show_factories(app, what, name, thing, options, signature, returned):
+    """Write what a data class fills in for a default; Sphinx cannot read <factory>."""
+    for field in getattr(thing, "__dataclass_fields__", {}).values():
+        if signature and callable(field.default_factory):
+            value = repr(field.default_factory())
+            signature = signature.replace("<factory>", value, 1)
+    return signature, returned
 
 
 class LightSignatures(SphinxPostTransform):
@@ -274,8 +291,9 @@ def setup(app):
     for extension in ("sphinx.ext.autodoc", "sphinx.ext.linkcode", "numpydoc"):
         app.setup_extension(extension)
     app.add_post_transform(LightSignatures)
-    app.connect("config-inited", _set_source_links)
+    app.connect("config-inited", set_source_links)
     app.connect("autodoc-process-docstring", _process, priority=400)
+    app.connect("autodoc-process-signature", _show_factories)
     app.connect("autodoc-skip-member", _skip)
-    app.connect("missing-reference", _resolve)
+    app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
