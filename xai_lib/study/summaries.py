@@ -1,5 +1,6 @@
 """Verdicts as rows and lines, for the end of a chapter."""
 
+import re
 from collections.abc import Sequence
 
 from xai_lib.study.claims import load_claims
@@ -9,12 +10,16 @@ from xai_lib.study.ledger import verdict
 def markdown_table(rows: Sequence[Sequence]) -> str:
     """Return rows of cells as a table in Markdown; the first is its head.
 
+    A bar in a cell is escaped, as it would end the cell.
+
     Examples
     --------
     >>> markdown_table([("a", "b"), (1, 2)])
     '| a | b |\\n| --- | --- |\\n| 1 | 2 |'
+    >>> print(markdown_table([("|g|",)]).splitlines()[0])
+    | \\|g\\| |
     """
-    rows = [[str(cell) for cell in row] for row in rows]
+    rows = [[re.sub(r"(?<!\\)\|", r"\\|", str(cell)) for cell in row] for row in rows]
     if not rows or {len(row) for row in rows} != {len(rows[0])}:
         lengths = sorted({len(row) for row in rows})
         raise ValueError(f"rows must have one length, got {lengths}")
