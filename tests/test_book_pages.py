@@ -97,6 +97,12 @@ def test_a_parameter_keeps_its_text_in_one_piece():
     assert wanted in converted(text)
 
 
+def test_parameters_that_are_a_sentence_become_one():
+    text = "Do.\n\nParameters\n----------\nAs `csc`.\n\nNotes\n-----\nNone.\n"
+    wanted = "Do.\n\nParameters as `csc`.\n\nNotes\n-----\nNone."
+    assert converted(text) == wanted
+
+
 def test_a_type_at_the_head_stays_there():
     text = "Do.\n\nParameters\n----------\nx : float\n    The number.\ny : int\n"
     assert "x : float\n    The number.\ny : int" in converted(text)

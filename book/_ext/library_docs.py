@@ -147,10 +147,19 @@ def resolved(line):
     return "".join(parts)
 
 
+def is_text(lines):
+    """Tell whether a list of parameters is a sentence, such as "As `csc`."."""
+    found = items(lines)
+    return len(found) == 1 and " : " not in found[0][0] and found[0][0].endswith(".")
+
+
 def numpydoc_lines(lines):
     """Return a docstring of the library in numpydoc's style."""
     shown = []
     for title, body in sections(lines):
+        if title == "Parameters" and is_text(body):
+            words = " ".join(" ".join(body).split())
+            title, body = "", [f"Parameters {words[0].lower()}{words[1:]}", ""]
         if title in ("Parameters", "Attributes"):
             body = parameters(body)
         if title in ("Returns", "Yields"):
