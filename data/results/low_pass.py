@@ -219,8 +219,13 @@ def run(chosen) -> None:
 
 
 def tables() -> None:
-    """Join all shards: one row per network and version of a map."""
-    rows, (held, commits, seconds) = [], opened(SHARDS.glob("*/*.npz"))
+    """Join finished networks: one row per network and version of a map."""
+    found = {folder.name: [*folder.glob("*.npz")] for folder in SHARDS.glob("*")}
+    for name, paths in found.items():
+        if len(paths) < IMAGES:
+            print(f"{name}: {len(paths)} of {IMAGES} images, left out")
+    whole = [path for paths in found.values() if len(paths) == IMAGES for path in paths]
+    rows, (held, commits, seconds) = [], opened(whole)
     for name, group in groupby(held.items(), lambda one: one[0].parent.name):
         shards = [one for _, one in group]
         keys = dict.fromkeys(k for one in shards for k in one.files if "|" in k)
