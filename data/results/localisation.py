@@ -8,9 +8,9 @@
 ``_build/results/localisation`` as it goes and skips those that are there, so it may be
 stopped and started at will; ``--parts 3`` asks photographs for more grids than
 ``--parts 1``. What stands in the published table is not run again without ``--again``,
-except for more parts, which want the shards of the first one. ``tables`` joins the shards into the CSV
-files beside this script. The photographs are the 70 of ``photos`` and 300 of
-``imagenet_samples``.
+except for more parts, which want the shards of the first one. ``tables`` joins the
+shards into the CSV files beside this script. The photographs are the 70 of ``photos``
+and 300 of ``imagenet_samples``.
 """
 
 import argparse
