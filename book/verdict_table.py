@@ -1,16 +1,18 @@
 """The table of all claims at the top of the page of verdicts, as HTML.
 
-Complete and readable without a script; book/_static/verdicts.js makes it sort and
+Complete and readable without a script; that of `show.sortable_table` makes it sort and
 filter by what stands in `data-sort`, `data-paper` and `data-verdict`. The roles keep it
 a table for screen readers where a phone shows its rows as cards.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from html import escape
 
 from page_parts import COLOURS, Find, anchor, estimate, show
 
+from xai_lib.show.sortable import BEHAVIOUR
 from xai_lib.study import Check
 from xai_lib.study.verdicts import STATUSES
 
@@ -18,6 +20,7 @@ COLUMNS = (
     *("Claim", "Paper", "Verdict", "Checks passed"),
     *("Our number", "The paper’s number", "Decided in"),
 )
+FILTERS = escape(json.dumps({"Paper": "", "Verdict": ""}))  # all is shown at first
 
 
 def overview(entries: Sequence[dict], papers: dict, find: Find) -> str:
@@ -26,13 +29,15 @@ def overview(entries: Sequence[dict], papers: dict, find: Find) -> str:
     order = {key: place for place, key in enumerate(papers)}
     lines = [
         '<div class="pst-scrollable-table-container">',
-        '<table class="table xai-verdicts" role="table" aria-label="All claims">',
+        '<table class="table xai-sortable xai-verdicts" role="table" '
+        f'aria-label="All claims" data-filters="{FILTERS}" data-noun="claims">',
         '<thead role="rowgroup">',
         f'<tr role="row">{"".join(heads)}</tr></thead>',
         '<tbody role="rowgroup">',
         *(_row(i, entry, papers, order, find) for i, entry in enumerate(entries)),
         "</tbody></table></div>",
-        '<script defer src="../_static/verdicts.js"></script>',
+        "",  # ends the block of HTML: style and script are blocks of their own
+        BEHAVIOUR,
     ]
     return "\n".join(lines)
 

@@ -1,6 +1,5 @@
 """The slider in headless Chromium, on a page opened from a file."""
 
-import shutil
 import time
 
 import pytest
@@ -35,30 +34,13 @@ def sliders():
     return one, two
 
 
-@pytest.fixture(scope="module")
-def browser(sliders, tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver")
-    binary, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
-    if not (binary and driver):
-        pytest.skip("needs chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(driver)
-    chromium = webdriver.Chrome(options=options, service=service)
-    chromium.file = tmp_path_factory.mktemp("page") / "page.html"
-    chromium.file.write_text(html(*sliders), encoding="utf-8")
-    yield chromium
-    chromium.quit()
-
-
 @pytest.fixture
-def page(browser):
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    browser.get(browser.file.as_uri())
-    return browser
+def page(chromium, sliders, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(html(*sliders), encoding="utf-8")
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.get(file.as_uri())
+    return chromium
 
 
 def parts(page, index=0):
@@ -188,7 +170,7 @@ def test_works_when_inserted_later_as_notebooks_do(page, sliders):
 def test_without_javascript_the_picture_stays(page, sliders):
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
-        page.get(page.file.as_uri())
+        page.refresh()
         img = page.find_element("css selector", "xai-frames img")
         assert img.is_displayed() and img.accessible_name == "Cut at 4 cycles"
         assert "cutoff: 4 cycles" in page.find_element("css selector", "body").text

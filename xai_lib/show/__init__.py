@@ -13,6 +13,7 @@ from xai_lib.show.panels import curve_panels, dot_panels
 from xai_lib.show.pictures import spectrum_image
 from xai_lib.show.plots import curve_plot, spectra_plot
 from xai_lib.show.scatter import scatter_panels
+from xai_lib.show.sortable import sortable_table
 from xai_lib.show.source import source, table
 from xai_lib.show.style import (
     ABSOLUTE,
@@ -45,6 +46,7 @@ __all__ = [
     "show_maps",
     "show_text",
     "signed_norm",
+    "sortable_table",
     "source",
     "spectra_plot",
     "spectrum_image",
