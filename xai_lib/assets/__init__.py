@@ -4,6 +4,7 @@ from .cifar_zoo import paste_trigger
 from .fetch import AssetError, fetch
 from .images import ImageSet, list_images, load_images
 from .models import Classifier, fresh_model, list_models, load_model
+from .own import own_model
 from .text import tokenize
 from .texts import TextSet, list_texts, load_texts
 
@@ -20,6 +21,7 @@ __all__ = [
     "load_images",
     "load_model",
     "load_texts",
+    "own_model",
     "paste_trigger",
     "tokenize",
 ]

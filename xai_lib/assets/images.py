@@ -107,6 +107,11 @@ def load_images(
     return ImageSet(x, y, names)
 
 
+def count_images(name: str | Path) -> int:
+    """Return how many images `load_images` finds under a name or in a folder."""
+    return len(_open_set(name)[0])
+
+
 def read_image(source: bytes | Path | np.ndarray, name: str) -> np.ndarray:
     """Read one image as (256, 256, 3) bytes; say which one if it is corrupt.
 

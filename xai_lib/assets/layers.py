@@ -86,8 +86,12 @@ def named_layers(model: nn.Module, size: int = 224) -> dict[str, str | None]:
     each other the outermost counts. A net without a second height has no "middle".
     Outputs that are not square are passed over: their last two dimensions are no map.
     """
-    x = next(model.parameters()).new_zeros(1, 3, size, size)
-    sizes = spatial_layers(model, x)
+    return layers_of(model, next(model.parameters()).new_zeros(1, 3, size, size))
+
+
+def layers_of(model: nn.Module, x: Tensor) -> dict[str, str | None]:
+    """Choose them as `named_layers`, for square inputs like x."""
+    sizes, size = spatial_layers(model, x), x.shape[2]
     heights = {name: h for name, (h, w) in sizes.items() if h == w}
     layers: dict[str, str | None] = {"input": None}
     if not heights:

@@ -137,7 +137,7 @@ def fresh_model(name: str, seed: int = 0) -> Classifier:
     transform = _transform(asset)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _freeze(build(asset.info["architecture"], transform.crop))
+        model = freeze(build(asset.info["architecture"], transform.crop))
     layers = named_layers(model, transform.crop) | asset.info.get("layers", {})
     return Classifier(asset.name, model, transform, _classes(), layers, card)
 
@@ -150,7 +150,7 @@ def _fresh_own(name: str, seed: int) -> nn.Module:
 
 def _own(name: str, model: nn.Module, card: dict) -> Classifier:
     """Put one of our own nets together with what all of its kind share."""
-    model, layers = _freeze(model), {"input": None} | OWN[name].layers
+    model, layers = freeze(model), {"input": None} | OWN[name].layers
     if name in text_nets.NETS:
         words = vocabulary(card.get("vocabulary_sha256", ""))
         transform = TextTransform(model.embedding.weight, words)
@@ -169,7 +169,8 @@ def _own_card(card: dict) -> dict:
     }
 
 
-def _freeze(model: nn.Module) -> nn.Module:
+def freeze(model: nn.Module) -> nn.Module:
+    """Put a net into eval mode and channels-last, its parameters frozen."""
     model = model.eval().requires_grad_(False)
     return model.to(memory_format=torch.channels_last)
 
@@ -187,7 +188,7 @@ def _fill(asset: Asset, state: dict[str, Tensor], crop: int = 224) -> nn.Module:
     state = OrderedDict(dict.fromkeys(counters, torch.tensor(0)) | state)
     state._metadata = fresh._metadata  # versions of the layers' layout
     model.load_state_dict(state, assign=True)
-    return _freeze(model)
+    return freeze(model)
 
 
 def _empty(architecture: str, crop: int) -> nn.Module:

@@ -12,6 +12,7 @@ from xai_lib.show.matrix import matrix_panels
 from xai_lib.show.panels import curve_panels, dot_panels
 from xai_lib.show.pictures import spectrum_image
 from xai_lib.show.plots import curve_plot, spectra_plot
+from xai_lib.show.report import report
 from xai_lib.show.scatter import scatter_panels
 from xai_lib.show.sortable import sortable_table
 from xai_lib.show.source import source, table
@@ -41,6 +42,7 @@ __all__ = [
     "matrix_panels",
     "method_colour",
     "method_label",
+    "report",
     "scatter_panels",
     "show_grid",
     "show_maps",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xai_lib._check import check_choice
+from xai_lib.assets import list_images
 from xai_lib.attribute import METHODS
 from xai_lib.study.metrics import METRICS
 from xai_lib.study.units import CONTROLS
@@ -45,7 +46,13 @@ def cutoffs(given: Sequence[float]) -> tuple[float, ...]:
 
 
 def image_set(given: str | Path) -> str:
-    """Return the name of an image set, of a folder the whole path."""
+    """Return the name of an image set, of a folder the whole path.
+
+    A text that names a set means the set, as for `load_images`, even where a folder of
+    that name lies beside.
+    """
+    if isinstance(given, str) and given in list_images():
+        return given
     folder = Path(given).expanduser()  # workers may run elsewhere
     return str(folder.resolve()) if folder.is_dir() else str(given)
 
