@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from xai_lib.attribute import METHODS
-from xai_lib.study.statistics import bootstrap
 from xai_lib.study.trial import Trial
+from xai_lib.study.trial_numbers import (
+    by_method,
+    interval_of,
+    low_passed,
+    row_of,
+    sentence,
+    unfiltered,
+    values_of,
+)
 from xai_lib.study.units import CONTROLS
 
 if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+    from pandas import DataFrame
 
 SAME_CLASS = 0.95  # pass rules of claims P2-2, P2-1, P2-3 and P3-1
 SAME_WEIGHTS = 0.9
@@ -24,7 +31,6 @@ _THAN = (
     ", more than with the photograph",
     "; not told from the change with the photograph",
 )
-FEWEST = 4  # on fewer images all lie on one side too often by luck, 2 / 2^n
 UNIFORM = 0.25
 
 
@@ -130,26 +136,26 @@ def _weights(found: Trial) -> Iterator[dict]:
 
 def _alike(found, table, test: str, quantity: str, same: float, what: str):
     """Yield SSIM by method: is it the same map, and less so than for two images?"""
-    for name, rows in _by_method(found, table, quantity):
-        row, two = _row(test, quantity, name, rows[quantity], "median"), rows[OTHER]
+    for name, rows in by_method(found, table, quantity):
+        row, two = row_of(test, quantity, name, rows[quantity], "median"), rows[OTHER]
         known = two.notna().all()
         row["control"] = f"two photographs {two.median():.2f}" if known else "none"
-        low, high = _interval(rows[quantity] - two, "median")
+        low, high = interval_of(rows[quantity] - two, "median")
         if row["low"] > same:
             row["told"] = f"Nearly the same map with {what}."
         elif row["high"] < same:
             row["told"] = f"Changes with {what}."
             if known:
-                photo = _side((low, high), *_THAN)
+                photo = sentence((low, high), *_THAN)
                 row["told"] = f"Changes with {what}{photo}."
         yield row
 
 
 def _convergence(found: Trial) -> Iterator[dict]:
     table = found.tables["convergence"]
-    own = {name: rows["csc"].median() for name, rows in _by_method(found, table, "csc")}
-    for name, rows in _by_method(found, table, "csc"):
-        row = _row("convergence", "csc", name, rows["csc"], "median")
+    own = {name: rows["csc"].median() for name, rows in by_method(found, table, "csc")}
+    for name, rows in by_method(found, table, "csc"):
+        row = row_of("convergence", "csc", name, rows["csc"], "median")
         plain = f", gradient {own['gradient']:.2f}" if "gradient" in own else ""
         row["control"] = f"chance {found.about['chance']}{plain}"
         if row["low"] > RANK_ONE:
@@ -160,10 +166,10 @@ def _convergence(found: Trial) -> Iterator[dict]:
 
 
 def _spectrum(found: Trial) -> Iterator[dict]:
-    table, name = _whole(found), "high_frequency_ratio"
+    table, name = unfiltered(found), "high_frequency_ratio"
     noise = table[table["method"] == "random"][name].mean()
-    for method, rows in _by_method(found, table, name):
-        row = _row("spectrum", name, method, rows[name])
+    for method, rows in by_method(found, table, name):
+        row = row_of("spectrum", name, method, rows[name])
         row["control"] = f"random numbers {noise:.2f}"
         if row["high"] < noise / 2:
             row["told"] = "Smooth: less than half the share of random numbers."
@@ -173,10 +179,10 @@ def _spectrum(found: Trial) -> Iterator[dict]:
 
 
 def _faithfulness(found: Trial) -> Iterator[dict]:
-    name, whole, filtered = "faithfulness", _whole(found), _filtered(found)
+    name, whole, filtered = "faithfulness", unfiltered(found), low_passed(found)
     for quantity, table in ((name, whole), (f"{name}_filtered", filtered)):
         for row, beyond in _beyond_noise(found, table, name, quantity):
-            row["told"] = _side(
+            row["told"] = sentence(
                 beyond,
                 "More faithful than random numbers.",
                 "Less faithful than random numbers.",
@@ -185,7 +191,7 @@ def _faithfulness(found: Trial) -> Iterator[dict]:
             yield row
     gain = whole.assign(gain=filtered[name].values - whole[name].values)
     for row, beyond in _beyond_noise(found, gain, "gain", "gain", "+.2f"):
-        row["told"] = _side(
+        row["told"] = sentence(
             beyond,
             "The filter helps this map more than it helps random numbers.",
             "The filter helps random numbers more than this map.",
@@ -196,8 +202,8 @@ def _faithfulness(found: Trial) -> Iterator[dict]:
 
 def _mu_fidelity(found: Trial) -> Iterator[dict]:
     name = "mu_fidelity"
-    for row, beyond in _beyond_noise(found, _whole(found), name, name):
-        row["told"] = _side(
+    for row, beyond in _beyond_noise(found, unfiltered(found), name, name):
+        row["told"] = sentence(
             beyond,
             "More attribution means more influence, beyond random numbers.",
             "Less so than for random numbers.",
@@ -208,18 +214,18 @@ def _mu_fidelity(found: Trial) -> Iterator[dict]:
 
 def _beyond_noise(found: Trial, table, column: str, quantity: str, form=".2f"):
     """Yield a row by method, and the interval of its differences to random numbers."""
-    noise = _of(table, "random", column)
+    noise = values_of(table, "random", column)
     test = "mu_fidelity" if column == "mu_fidelity" else "faithfulness"
-    for method, rows in _by_method(found, table, column):
-        row = _row(test, quantity, method, rows[column])
+    for method, rows in by_method(found, table, column):
+        row = row_of(test, quantity, method, rows[column])
         row["control"] = f"random numbers {noise.mean():{form}}"
-        yield row, _interval(_of(table, method, column) - noise)
+        yield row, interval_of(values_of(table, method, column) - noise)
 
 
 def _localisation(found: Trial) -> Iterator[dict]:
     table, test = found.tables["localisation"], found.about["localisation"]
-    for name, rows in _by_method(found, table, "share"):
-        row = _row(test, test, name, rows["share"], "median", rows["grid"])
+    for name, rows in by_method(found, table, "share"):
+        row = row_of(test, test, name, rows["share"], "median", rows["grid"])
         row["control"] = f"uniform map {UNIFORM}"
         row["told"] = (_places if test == "di_full" else _points)(row, name)
         yield row
@@ -236,7 +242,7 @@ def _places(row: dict, name: str) -> str:
 
 
 def _points(row: dict, name: str) -> str:
-    return _side(
+    return sentence(
         (row["low"] - UNIFORM, row["high"] - UNIFORM),
         "Points at the photograph of its class, more than a uniform map.",
         "Points away from the photograph of its class.",
@@ -253,55 +259,3 @@ _READERS: tuple[Callable[[Trial], Iterator[dict]], ...] = (
     _mu_fidelity,
     _localisation,
 )
-
-
-def _whole(found: Trial) -> DataFrame:
-    table = found.tables["maps"]
-    return table[table["cutoff"] == math.inf]
-
-
-def _filtered(found: Trial) -> DataFrame:
-    table = found.tables["maps"]
-    return table[table["cutoff"] < math.inf]
-
-
-def _of(table: DataFrame, method: str, column: str) -> Series:
-    """Return a method's values by image."""
-    return table[table["method"] == method].set_index("image")[column]
-
-
-def _by_method(found: Trial, table: DataFrame, column: str):
-    """Yield methods in their order, then controls, each with its rows that have one."""
-    if column not in table:
-        return
-    for name in [*found.methods["method"], *CONTROLS]:
-        rows = table[(table["method"] == name) & table[column].notna()]
-        if len(rows):
-            yield name, rows
-
-
-def _row(test, quantity, method, values, statistic="mean", groups=None) -> dict:
-    """Return a row whose sentence is "undecided" until someone has a better one."""
-    low, high = _interval(values, statistic, groups)
-    value = float(getattr(values.dropna(), statistic)())
-    unit = "image" if groups is None else "grid"
-    n = int(values.notna().sum()) if groups is None else groups.nunique()
-    told = f"Undecided on {n} {unit}{'s' * (n != 1)}."
-    row = {"test": test, "quantity": quantity, "method": method, "value": value}
-    return row | {"low": low, "high": high, "n": n, "control": "", "told": told}
-
-
-def _interval(values: Series, statistic="mean", groups=None) -> tuple[float, float]:
-    kept = values.notna()
-    groups = None if groups is None else groups[kept].tolist()
-    values = values[kept].tolist()
-    if len(set(groups) if groups else values) < (2 if groups else FEWEST):
-        return math.nan, math.nan
-    return bootstrap(values, statistic, groups=groups)
-
-
-def _side(interval: tuple[float, float], above: str, below: str, neither: str) -> str:
-    low, high = interval
-    if math.isnan(low):
-        return f"Undecided: fewer than {FEWEST} images."
-    return above if low > 0 else below if high < 0 else neither
