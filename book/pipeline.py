@@ -78,6 +78,7 @@ def run_chapters(places):
         bootstrap.put(page, address.address(places.root), address.tag(places.root))
         target = places.site / "notebooks" / source.name
         write(target, nbformat.writes(page).encode())
+    stage(places)  # what a chapter wrote beside itself is no part of the book
 
 
 def pages(places):

@@ -67,6 +67,16 @@ def run(book, parameters=None):
 # ---- running -----------------------------------------------------------------------
 
 
+def test_what_a_chapter_writes_beside_itself_is_no_part_of_the_book(book):
+    chapter = tiny_chapter()
+    chapter.cells.append(code("open('left.html', 'w').close()"))
+    nbformat.write(chapter, book.root / "notebooks/01_tiny.ipynb")
+    pipeline.stage(book)
+    pipeline.run_chapters(book)
+    there = sorted(path.name for path in (book.site / "notebooks").iterdir())
+    assert there == ["01_tiny.ipynb", "profiles.toml"]
+
+
 def test_a_chapter_runs_with_the_library_of_its_own_book(book):
     (book.root / "xai_lib/__init__.py").touch()
     chapter = tiny_chapter()
