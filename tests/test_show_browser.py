@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from in_browser import insert_later
 from matplotlib.figure import Figure
 
 from xai_lib.show import Frames
@@ -155,15 +156,7 @@ def test_moving_a_slider_within_the_page_keeps_it_working(page, sliders):
 
 
 def test_works_when_inserted_later_as_notebooks_do(page, sliders):
-    """A notebook sets innerHTML and then runs copies of the scripts."""
-    script = """
-        document.body.innerHTML = arguments[0];
-        for (const old of document.body.querySelectorAll("script:not([type])")) {
-          const copy = document.createElement("script");
-          copy.textContent = old.textContent;
-          old.replaceWith(copy);
-        }"""
-    page.execute_script(script, sliders[0]._repr_html_())
+    insert_later(page, sliders[0]._repr_html_())
     assert parts(page, 0)[1] == expected(sliders[0], 1)
 
 

@@ -1,6 +1,7 @@
 """The table that sorts in headless Chromium, on a page opened from a file."""
 
 import pytest
+from in_browser import insert_later
 
 from xai_lib.show import sortable_table
 
@@ -175,15 +176,7 @@ def test_console_is_silent_and_nothing_is_fetched(page):
 
 
 def test_works_when_inserted_later_as_notebooks_do(page, content):
-    """A notebook sets innerHTML and then runs copies of the scripts."""
-    script = """
-        document.body.innerHTML = arguments[0];
-        for (const old of document.body.querySelectorAll("script")) {
-          const copy = document.createElement("script");
-          copy.textContent = old.textContent;
-          old.replaceWith(copy);
-        }"""
-    page.execute_script(script, content)
+    insert_later(page, content)
     assert names(page) == list(SCORES)
     button(page, "score").click()
     assert names(page)[0] == "delta"

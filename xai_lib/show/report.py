@@ -85,14 +85,11 @@ def report(found: Trial, path: str | Path = "report.html") -> Path:
     Examples
     --------
     >>> import tempfile
-    >>> from PIL import Image
-    >>> from torch import nn
-    >>> from xai_lib.assets import own_model
+    >>> from xai_lib.assets import load_model
     >>> from xai_lib.study import trial
-    >>> net = own_model(nn.Sequential(nn.Flatten(), nn.Linear(768, 2)), size=16)
+    >>> net = load_model("cifar_cnn")
+    >>> found = trial(net, "cifar10", ["gradient"], n=1, progress=False)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     Image.effect_noise((16, 16), 99).save(f"{folder}/noise.png")
-    ...     found = trial(net, folder, ["gradient"], progress=False)
     ...     page = report(found, f"{folder}/report.html").read_text()
     >>> page.splitlines()[0]
     '<!DOCTYPE html>'

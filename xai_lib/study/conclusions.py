@@ -62,15 +62,10 @@ def conclusions(found: Trial) -> DataFrame:
 
     Examples
     --------
-    >>> import tempfile
-    >>> from PIL import Image
-    >>> from torch import nn
-    >>> from xai_lib.assets import own_model
+    >>> from xai_lib.assets import load_model
     >>> from xai_lib.study import trial
-    >>> net = own_model(nn.Sequential(nn.Flatten(), nn.Linear(768, 2)), size=16)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     Image.effect_noise((16, 16), 99).save(f"{folder}/noise.png")
-    ...     found = trial(net, folder, ["gradient"], progress=False)
+    >>> net = load_model("cifar_cnn")
+    >>> found = trial(net, "cifar10", ["gradient"], n=1, progress=False)
     >>> told = conclusions(found).set_index(["method", "quantity"])["told"]
     >>> told["gradient", "faithfulness"]
     'Undecided: fewer than 4 images.'
@@ -98,15 +93,10 @@ def overview(found: Trial) -> DataFrame:
 
     Examples
     --------
-    >>> import tempfile
-    >>> from PIL import Image
-    >>> from torch import nn
-    >>> from xai_lib.assets import own_model
+    >>> from xai_lib.assets import load_model
     >>> from xai_lib.study import trial
-    >>> net = own_model(nn.Sequential(nn.Flatten(), nn.Linear(768, 2)), size=16)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     Image.effect_noise((16, 16), 99).save(f"{folder}/noise.png")
-    ...     found = trial(net, folder, ["gradient"], progress=False)
+    >>> net = load_model("cifar_cnn")
+    >>> found = trial(net, "cifar10", ["gradient"], n=1, progress=False)
     >>> overview(found)["method"].tolist()
     ['gradient', 'random', 'edges']
     """
