@@ -11,7 +11,7 @@ from xai_lib.evaluate.correlation import pearson
 def first_order_correlation(
     model: nn.Module, x: Tensor, target: Target, slopes: Tensor, noise: Tensor
 ) -> Tensor:
-    """Correlate f(x + e) - f(x) with the dot product e g over many small perturbations e.
+    """Correlate f(x + e) - f(x) with the product e g over small perturbations e.
 
     Parameters
     ----------
