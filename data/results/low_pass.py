@@ -15,7 +15,7 @@ to judge on.
 import argparse
 import math
 from functools import partial
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ CIFAR = ["cifar_cnn", "cifar_vgg11", "cifar_vgg11_bn", "cifar_resnet", "cifar_vi
 FIVE = [f"cifar_{kind}_{seed}" for seed in SEEDS for kind in POOLS]
 PHOTO = ["resnet18", "mobilenet_v2"]
 IMAGES = 100
+MORE = 300  # of CIFAR-10, judged at the chosen cutoff alone
 CUTOFFS = {
     True: [1, 2, 3, 4, 6, 8, 11, math.inf],
     False: [4, 8, 15, 22, 30, 45, 80, math.inf],
@@ -76,7 +77,8 @@ NOTES = {
     "minus deletion, zero baseline; softmax probability, 10 steps) and mu_fidelity "
     "(200 subsets of a 9 x 9 grid, 0.2; Spearman, logit; nan where undefined)",
     "halves": "images at even places are for the choice of the cutoff, odd ones for "
-    "the judgement",
+    "the judgement; more: the next 300 of CIFAR-10, for the judgement, at the cutoff "
+    "chosen for the method and without a filter",
 }
 
 
@@ -122,19 +124,26 @@ def all_maps(net, folded, x: Tensor, c: Tensor, ours: bool, seed: int) -> dict:
     return {name: m if m.ndim == 4 else m[:, None] for name, m in maps.items()}
 
 
-def plan(net: str, method: str, held_out: bool, chosen: dict[str, float]):
+def plan(net: str, method: str, place: int, chosen: dict[str, float]):
     """Yield (reading, kind, cutoff) of every version of a map that is judged."""
     cutoffs = few = CUTOFFS[net in NETS]
     base = method.removesuffix(UNTRAINED)
     if base in chosen:
         few = sorted({chosen[base], math.inf})
+    if place >= IMAGES:  # random numbers meet every method at its cutoff
+        cutoffs = sorted({*chosen.values(), math.inf}) if base == "random" else few
     yield from (("rectified", "disc", c) for c in (cutoffs if base == method else few))
     if net in FIVE or method not in [*GRADIENT_BASED, "random"]:
         return
-    if held_out:
+    if held_out(place):
         yield from (("rectified", "gaussian", c) for c in few[:-1])
-    if net in SIGNED:
+    if net in SIGNED and place < IMAGES:
         yield from (("signed", "disc", c) for c in cutoffs)
+
+
+def held_out(place: int) -> bool:
+    """Tell whether an image is there to judge on."""
+    return place % 2 == 1 or place >= IMAGES
 
 
 def judge(model, x, c, maps: dict[str, Tensor], versions_of) -> dict:
@@ -155,29 +164,28 @@ def judge(model, x, c, maps: dict[str, Tensor], versions_of) -> dict:
 def measure(
     net, folded, untrained, x, c, ours, place: int, chosen: dict[str, float]
 ) -> dict[str, np.ndarray]:
-    """Return the scores of one image; odd places get the untrained network's maps."""
-    held_out = place % 2 == 1
+    """Return the scores of one image; to judge on: with the untrained net's maps."""
     maps = all_maps(net, folded, x, c, ours, seed=place)
-    if held_out and net.name not in FIVE:
+    if held_out(place) and net.name not in FIVE:
         other = gradient_maps(untrained, x, c, ours)
         maps |= {name + UNTRAINED: m for name, m in other.items()}
-    versions_of = partial(plan, net.name, held_out=held_out, chosen=chosen)
+    versions_of = partial(plan, net.name, place=place, chosen=chosen)
     return judge(folded, x, c, maps, versions_of)
 
 
 def choose(name: str, places: range) -> dict[str, float]:
     """Return the cutoff of the best mean F over the even places, by method."""
     shards = [np.load(SHARDS / name / f"{place:03d}.npz") for place in places[::2]]
-    found = {}
-    for method in [*GRADIENT_BASED, "random"]:
-        keys = [f"{method}|rectified|disc|{c:g}" for c in CUTOFFS[False]]
+    cutoffs, found = CUTOFFS[name in NETS], {}
+    for method in dict.fromkeys(key.split("|")[0] for key in shards[0].files):
+        keys = [f"{method}|rectified|disc|{c:g}" for c in cutoffs]
         if keys[0] in shards[0].files:
             values = [[round(one[key][0], 4) for one in shards] for key in keys]
             values = torch.tensor(values, dtype=torch.float64)
             twice = values.repeat_interleave(
                 2, 1
             )  # `best_cutoff` takes every other one
-            found[method] = best_cutoff(twice, CUTOFFS[False]).cutoff
+            found[method] = best_cutoff(twice, cutoffs).cutoff
     return found
 
 
@@ -191,11 +199,11 @@ def folded_of(model: nn.Module, ours: bool) -> nn.Module:
 
 def right_ones(net, ours: bool) -> tuple[Tensor, Tensor]:
     """Return the first images that the network classifies correctly."""
-    images = load_images("cifar10", 400) if ours else load_images("imagenet_samples")
+    images = load_images("cifar10", 1200) if ours else load_images("imagenet_samples")
     x = net.transform(images.x)
     with torch.no_grad():
         top = torch.cat([net.model(part).argmax(1) for part in x.split(16)])
-    kept = (top == images.y).nonzero().flatten()[:IMAGES]
+    kept = (top == images.y).nonzero().flatten()[: IMAGES + MORE * ours]
     return x[kept], images.y[kept]
 
 
@@ -207,11 +215,12 @@ def run(chosen) -> None:
         x, y = right_ones(net, ours)
         folded = folded_of(net.model, ours)
         untrained = randomised(folded, x[:16], "input")
-        places = range(len(x))[: chosen.limit]
-        for half in [places] if ours else [places[::2], places[1::2]]:
-            judging = not ours and half[0] == 1
-            cutoffs = choose(name, places) if judging else {}
-            for place in reversed(half) if chosen.backwards else half:
+        places = range(IMAGES)[: chosen.limit]
+        parts = [places] if ours else [places[::2], places[1::2]]
+        parts += [range(IMAGES, len(x))] if name in CIFAR and not chosen.limit else []
+        for k, part in enumerate(parts):
+            cutoffs = choose(name, places) if k > 0 else {}
+            for place in reversed(part) if chosen.backwards else part:
                 one = slice(place, place + 1)
                 call = (net, folded, untrained, x[one], y[one], ours, place, cutoffs)
                 shard = SHARDS / name / f"{place:03d}.npz"
@@ -224,15 +233,19 @@ def tables() -> None:
     for name, paths in found.items():
         if len(paths) < IMAGES:
             print(f"{name}: {len(paths)} of {IMAGES} images, left out")
-    whole = [path for paths in found.values() if len(paths) == IMAGES for path in paths]
+    whole = [p for paths in found.values() for p in paths if len(paths) >= IMAGES]
     rows, (held, commits, seconds) = [], opened(whole)
     for name, group in groupby(held.items(), lambda one: one[0].parent.name):
         shards = [one for _, one in group]
+        if len(shards) < IMAGES + MORE:
+            shards = shards[:IMAGES]
         keys = dict.fromkeys(k for one in shards for k in one.files if "|" in k)
-        for key in keys:
-            places = [i for i, one in enumerate(shards) if key in one.files]
-            values = np.stack([shards[i][key] for i in places])  # (images, 2)
-            half = "all" if len(places) == len(shards) else "odd"
+        for key, more in product(keys, [False, True]):
+            part = shards[IMAGES:] if more else shards[:IMAGES]
+            values = np.stack([one[key] for one in part if key in one.files] or [[]])
+            if not values.size:
+                continue
+            half = "more" if more else "all" if len(values) == IMAGES else "odd"
             mean = (f"{v:.4f}" for v in np.nanmean(values, 0))
             listed = (" ".join(f"{v * 1e4:.0f}" for v in col) for col in values.T)
             rows.append((name, *key.split("|"), half, len(values)))
