@@ -1,5 +1,6 @@
 """Turn the staged book into a site, and publish it only when it is sound."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import bootstrap
 import checks
 import nbformat
 from places import StepError, digest, files_below, run
+
+ICON_SCRIPT = re.compile(r"\s*<script [^>]*fontawesome\.js[^>]*></script>")
 
 
 def build(places):
@@ -63,10 +66,19 @@ def tidy(html, places):
     for path in [*html.rglob("*.map"), *html.glob("_static/vendor/*/webfonts/*.ttf")]:
         path.unlink()  # every browser of today takes the .woff2 beside the .ttf
     shutil.rmtree(html / "_static/locales", ignore_errors=True)
+    drop_icon_script(html)
     for path in html.glob("_sources/notebooks/*.ipynb"):
         source = nbformat.read(places.root / "notebooks" / path.name, 4)
         bootstrap.put(source, address.address(places.root), address.tag(places.root))
         nbformat.write(source, path)
+
+
+def drop_icon_script(html):
+    """Leave the icons to the style sheet and its font, a tenth of the script's size."""
+    (html / "_static/scripts/fontawesome.js").unlink(missing_ok=True)
+    for page in html.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(ICON_SCRIPT.sub("", text), encoding="utf-8")
 
 
 def publish(new, place):

@@ -77,6 +77,21 @@ def test_some_page_has_mathematics_and_its_fonts_arrive(wide, base):
     assert found
 
 
+def test_the_icons_are_drawn_by_a_font_and_no_script(wide, base):
+    drawn = """
+    const icons = [...document.querySelectorAll("i[class*='fa-'], span[class*='fa-']")];
+    const signs = icons.map(e => getComputedStyle(e, "::before").content);
+    const font = [...document.fonts].filter(f => /Awesome/.test(f.family));
+    return [signs.filter(s => s.length == 3).length, icons.length,
+            font.some(f => f.status == "loaded")];
+    """
+    visit(wide, f"{base}/book/intro.html")
+    assert until(lambda: wide.execute_script(drawn)[2])
+    signs, icons, _ = wide.execute_script(drawn)
+    assert signs == icons > 5
+    assert not [u for u in requested(wide) if "fontawesome.js" in u]
+
+
 def sliders(driver):
     return driver.find_elements(By.CSS_SELECTOR, "xai-frames input[type=range]")
 
