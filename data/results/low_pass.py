@@ -44,7 +44,7 @@ IMAGES = 100
 MORE = 300  # of CIFAR-10, judged at the chosen cutoff alone
 CUTOFFS = {
     True: [1, 2, 3, 4, 6, 8, 11, math.inf],
-    False: [4, 8, 15, 22, 30, 45, 80, math.inf],
+    False: [1, 2, 4, 8, 15, 30, 60, math.inf],
 }
 NOISY = {"smoothgrad": 0, "squaregrad": 1, "vargrad": 2}
 GRADIENT_BASED = ["gradient", "gradient_x_input", "integrated_gradients", *NOISY]
