@@ -7,9 +7,9 @@
 ``run`` writes one shard per network and image below ``_build/results/low_pass`` as it
 goes and skips those that are there, so it may be stopped and started at will; several
 processes may share the networks, and two a network, one of them ``--backwards``.
-``tables`` joins the shards into ``low_pass.csv``. The cutoff is chosen by the reader of
-the table: images at even places of a row are there to choose on, those at odd places
-to judge on.
+``centre`` does so for the spot in the middle alone. ``tables`` joins the shards into
+``low_pass.csv``. The cutoff is chosen by the reader of the table: images at even places
+of a row are there to choose on, those at odd places to judge on.
 """
 
 import argparse
@@ -63,8 +63,9 @@ NOTES = {
     "photographs; RISE 500 masks, grid 7 (4 on CIFAR-10), p 0.5, seed 0; grad_cam at "
     "the final layer, upsampled bilinearly",
     "controls": "'random': N(0, 1) per pixel and channel; 'edges': gradient magnitude "
-    "of the image; ', untrained': the method's map from the network with all weights "
-    "random (seed 0), judged on the trained one, held-out images only",
+    "of the image; 'centre': one spot for all images, a Gaussian of a quarter of the "
+    "width in the middle; ', untrained': the method's map from the network with all "
+    "weights random (seed 0), judged on the trained one, held-out images only",
     "reading": "rectified: |low-pass of |mean over channels||, as P4's public code; "
     "signed: low-pass of the sum over channels, of two networks; pixels are ranked by "
     "the result",
@@ -173,6 +174,23 @@ def measure(
     return judge(folded, x, c, maps, versions_of)
 
 
+def spot(size: torch.Size) -> Tensor:
+    """Return a Gaussian in the middle of the image, a quarter of its width."""
+    y, x = (torch.linspace(-1, 1, n) for n in size)
+    return torch.exp(-2 * (y[:, None] ** 2 + x**2))[None, None]  # (1, 1, H, W)
+
+
+def measure_spot(folded, x: Tensor, y: Tensor) -> dict[str, np.ndarray]:
+    """Return the scores of the spot on the first images, (images, 2)."""
+    versions_of = partial(dict.get, {"centre": [("rectified", "disc", math.inf)]})
+    maps = {"centre": spot(x.shape[2:])}
+    found = [
+        judge(folded, one[None], c[None], maps, versions_of)
+        for one, c in zip(x[:IMAGES], y[:IMAGES], strict=True)
+    ]
+    return {key: np.stack([one[key] for one in found]) for key in found[0]}
+
+
 def choose(name: str, places: range) -> dict[str, float]:
     """Return the cutoff of the best mean F over the even places, by method."""
     shards = [np.load(SHARDS / name / f"{place:03d}.npz") for place in places[::2]]
@@ -215,6 +233,10 @@ def run(chosen) -> None:
         x, y = right_ones(net, ours)
         folded = folded_of(net.model, ours)
         untrained = randomised(folded, x[:16], "input")
+        job = partial(measure_spot, folded, x, y)
+        compute(SHARDS / "centre" / f"{name}.npz", commit, job)
+        if chosen.what == "centre":
+            continue
         places = range(IMAGES)[: chosen.limit]
         parts = [places] if ours else [places[::2], places[1::2]]
         parts += [range(IMAGES, len(x))] if name in CIFAR and not chosen.limit else []
@@ -227,9 +249,17 @@ def run(chosen) -> None:
                 compute(shard, commit, partial(measure, *call))
 
 
+def row_of(name: str, key: str, half: str, values: np.ndarray) -> tuple:
+    """Return the row of a version of a map; values (images, 2)."""
+    mean = (f"{v:.4f}" for v in np.nanmean(values, 0))
+    listed = (" ".join(f"{v * 1e4:.0f}" for v in col) for col in values.T)
+    return name, *key.split("|"), half, len(values), *mean, *listed
+
+
 def tables() -> None:
     """Join finished networks: one row per network and version of a map."""
-    found = {folder.name: [*folder.glob("*.npz")] for folder in SHARDS.glob("*")}
+    folders = [f for f in SHARDS.glob("*") if f.name != "centre"]
+    found = {folder.name: [*folder.glob("*.npz")] for folder in folders}
     for name, paths in found.items():
         if len(paths) < IMAGES:
             print(f"{name}: {len(paths)} of {IMAGES} images, left out")
@@ -246,10 +276,10 @@ def tables() -> None:
             if not values.size:
                 continue
             half = "more" if more else "all" if len(values) == IMAGES else "odd"
-            mean = (f"{v:.4f}" for v in np.nanmean(values, 0))
-            listed = (" ".join(f"{v * 1e4:.0f}" for v in col) for col in values.T)
-            rows.append((name, *key.split("|"), half, len(values)))
-            rows[-1] += (*mean, *listed)
+            rows.append(row_of(name, key, half, values))
+        if (centre := SHARDS / "centre" / f"{name}.npz").exists():
+            key = "centre|rectified|disc|inf"
+            rows.append(row_of(name, key, "all", np.load(centre)[key]))
     head = head_of("low_pass.py", commits, seconds, NOTES)
     columns = "model,method,reading,kind,cutoff,half,n,mean_f,mean_mu"
     columns += ",faithfulness,mu_fidelity"
@@ -258,14 +288,14 @@ def tables() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["run", "tables"])
+    parser.add_argument("what", choices=["run", "centre", "tables"])
     parser.add_argument("--models", nargs="+", default=[*CIFAR, *PHOTO, *FIVE])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--limit", type=int, help="images per network, for a trial")
     parser.add_argument("--backwards", action="store_true", help="last image first")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    if chosen.what == "run":
-        run(chosen)
-    else:
+    if chosen.what == "tables":
         tables()
+    else:
+        run(chosen)
