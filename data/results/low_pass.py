@@ -70,16 +70,15 @@ NOTES = {
     "signed: low-pass of the sum over channels, of two networks; pixels are ranked by "
     "the result",
     "cutoff": "cycles per image, inf: no filter; disc, or gaussian with half the power "
-    "at the cutoff (methods that have gradients; held-out images); on photographs the "
-    "gaussian and ', untrained' stand at the method's chosen cutoff alone",
+    "at the cutoff (methods that have gradients; held-out images)",
     "nets": "of the five that differ in the down-sampler: methods that have gradients, "
     "and random, rectified disc alone",
     "scores": "image by image, in 1/10000: faithfulness (insertion, blur baseline, "
     "minus deletion, zero baseline; softmax probability, 10 steps) and mu_fidelity "
     "(200 subsets of a 9 x 9 grid, 0.2; Spearman, logit; nan where undefined)",
     "halves": "images at even places are for the choice of the cutoff, odd ones for "
-    "the judgement; more: the next 300 of CIFAR-10, for the judgement, at the cutoff "
-    "chosen for the method and without a filter",
+    "the judgement; more: the next 300 of CIFAR-10, for the judgement. Photographs at "
+    "odd places and more meet a method at its chosen cutoff and without a filter alone",
 }
 
 
@@ -131,7 +130,7 @@ def plan(net: str, method: str, place: int, chosen: dict[str, float]):
     base = method.removesuffix(UNTRAINED)
     if base in chosen:
         few = sorted({chosen[base], math.inf})
-    if place >= IMAGES:  # random numbers meet every method at its cutoff
+    if chosen:  # the choice is made; random numbers meet every method at its cutoff
         cutoffs = sorted({*chosen.values(), math.inf}) if base == "random" else few
     yield from (("rectified", "disc", c) for c in (cutoffs if base == method else few))
     if net in FIVE or method not in [*GRADIENT_BASED, "random"]:
@@ -273,10 +272,12 @@ def tables() -> None:
         keys = dict.fromkeys(k for one in shards for k in one.files if "|" in k)
         for key, more in product(keys, [False, True]):
             part = shards[IMAGES:] if more else shards[:IMAGES]
-            values = np.stack([one[key] for one in part if key in one.files] or [[]])
-            if not values.size:
+            places = [i for i, one in enumerate(part) if key in one.files]
+            if not places:
                 continue
-            half = "more" if more else "all" if len(values) == IMAGES else "odd"
+            half = "more" if more else "all" if len(places) == IMAGES else "odd"
+            half = "even" if half == "odd" and places[0] == 0 else half
+            values = np.stack([part[i][key] for i in places])
             rows.append(row_of(name, key, half, values))
         if (centre := SHARDS / "centre" / f"{name}.npz").exists():
             key = "centre|rectified|disc|inf"
