@@ -63,6 +63,14 @@ def test_the_cutoff_is_chosen_on_one_half_and_judged_on_the_other():
     assert other.cutoff == 2 and other.gain.tolist() == [-1.0, -1.0]
 
 
+def test_images_to_judge_on_may_lack_scores_at_cutoffs_that_are_not_chosen():
+    scores = torch.tensor([[1.0, math.nan], [5.0, 2.0], [0.0, math.nan], [3.0, 1.5]])
+    found = best_cutoff(scores, [1, 2, 4, math.inf])
+    assert found.cutoff == 2 and found.gain.tolist() == [0.5]
+    assert best_cutoff(scores[[0, 3]], [1, math.inf]).gain.tolist() == [0.0]
+    assert best_cutoff(scores[[1, 2]], [1, math.inf]).gain.isnan().all()
+
+
 def test_of_equal_scores_the_least_filter_wins():
     found = best_cutoff(torch.ones(3, 4), [1, 2, 3])
     assert found.cutoff == 3 and not found.gain.any()
@@ -84,7 +92,7 @@ def test_a_gain_on_noise_is_none():
         (lambda: best_cutoff(torch.ones(2, 4), [1]), r"shape \(1, B\), got \(2, 4\)"),
         (lambda: best_cutoff(torch.ones(2, 4), [2, 1]), "must ascend, got"),
         (lambda: best_cutoff(torch.ones(2, 1), [1, 2]), "remain to choose on"),
-        (lambda: best_cutoff(torch.full((1, 4), math.nan), [1]), "finite"),
+        (lambda: best_cutoff(torch.full((1, 4), math.nan), [1]), "by must be fin"),
         (
             lambda: best_cutoff(torch.ones(1, 4), [1], torch.ones(4)),
             r"bool of shape \(4,\)",

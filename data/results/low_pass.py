@@ -197,12 +197,10 @@ def choose(name: str, places: range) -> dict[str, float]:
     for method in dict.fromkeys(key.split("|")[0] for key in shards[0].files):
         keys = [f"{method}|rectified|disc|{c:g}" for c in cutoffs]
         if keys[0] in shards[0].files:
-            values = [[round(one[key][0], 4) for one in shards] for key in keys]
-            values = torch.tensor(values, dtype=torch.float64)
-            twice = values.repeat_interleave(
-                2, 1
-            )  # `best_cutoff` takes every other one
-            found[method] = best_cutoff(twice, cutoffs).cutoff
+            values = torch.full((len(keys), 2 * len(shards)), math.nan).double()
+            rows = [[round(one[key][0], 4) for one in shards] for key in keys]
+            values[:, ::2] = torch.tensor(rows, dtype=torch.float64)
+            found[method] = best_cutoff(values, cutoffs).cutoff
     return found
 
 

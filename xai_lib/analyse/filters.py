@@ -116,7 +116,8 @@ def best_cutoff(
 
     Parameters
     ----------
-    scores : Tensor, shape (K, B): of every image at every cutoff, higher is better
+    scores : Tensor, shape (K, B): of every image at every cutoff, higher is better; NaN
+        where an image to judge on was not judged
     cutoffs : K cutoffs, ascending; the last one filters nothing
     on : Tensor, bool, shape (B,): the images to choose on; None for every second one,
         from the first
@@ -125,12 +126,13 @@ def best_cutoff(
     -------
     Cutoff
         ``cutoff``; ``gain``: score at it minus score at the last cutoff, of every image
-        that is not in ``on``
+        that is not in ``on``; NaN if one of the two is
 
     Raises
     ------
     ValueError
-        if no image is left to choose on or to judge on, or scores are not finite
+        if no image is left to choose on or to judge on, or a score to choose by is not
+        finite
 
     Notes
     -----
@@ -157,14 +159,14 @@ def best_cutoff(
         raise ValueError(f"scores must have shape ({len(cutoffs)}, B), got {got}")
     if cutoffs != sorted(cutoffs):
         raise ValueError(f"cutoffs must ascend, got {cutoffs}")
-    if not scores.isfinite().all():
-        raise ValueError("scores must be finite, got NaN or infinity")
     if on is None:
         on = torch.arange(scores.shape[1]) % 2 == 0
     if on.dtype != torch.bool or on.shape != scores.shape[1:]:
         raise ValueError(f"on must be bool of shape ({scores.shape[1]},)")
     if on.all() or not on.any():
         raise ValueError("images must remain to choose on and to judge on")
+    if not scores[:, on].isfinite().all():
+        raise ValueError("scores to choose by must be finite, got NaN or infinity")
     mean = scores[:, on].mean(1)
     best = int((mean == mean.max()).nonzero()[-1])
     return Cutoff(cutoffs[best], (scores[best] - scores[-1])[~on])
