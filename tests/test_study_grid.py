@@ -274,14 +274,16 @@ def wait_for(out, count, process, seconds=60):
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_killed_in_the_middle_and_started_again_it_is_the_same_table(folder, tmp_path):
     whole, out = tmp_path / "whole.csv", tmp_path / "killed.csv"
-    go(grid_of_command(folder), whole, load_model)
-    process = subprocess.Popen(command(folder, out), stderr=subprocess.DEVNULL)
+    grid = grid_of_command(folder, subsets=60)  # slow enough not to end before the kill
+    go(grid, whole, load_model)
+    call = command(folder, out, subsets=60)
+    process = subprocess.Popen(call, stderr=subprocess.DEVNULL)
     wait_for(out, 2, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     made = parts(out)
     assert 2 <= len(made) < 18 and not out.exists()
-    table = go(grid_of_command(folder), out, load_model)
+    table = go(grid, out, load_model)
     assert same(out) == same(whole)
     assert not table.duplicated(["model", "method", "cutoff", "image"]).any()
     assert made.items() <= parts(out).items()
