@@ -199,3 +199,13 @@ def test_the_lint_sees_outputs_and_a_changed_bootstrap():
     found = "\n".join(problems(notebook))
     assert "not the bootstrap cell" in found
     assert "outputs not stripped" in found
+
+
+def test_no_figure_is_named_twice_in_the_book():
+    pages = [nbformat.read(path, 4) for path in NOTEBOOKS]
+    figures = [
+        c.metadata.get("mystnb", {}).get("figure") for p in pages for c in p.cells
+    ]
+    names = [figure["name"] for figure in figures if figure]
+    assert len(names) > 50
+    assert [name for name in set(names) if names.count(name) > 1] == []
