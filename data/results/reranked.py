@@ -24,7 +24,7 @@ from xai_lib.study import METRICS, Grid, read_table, run
 
 HERE = Path(__file__).resolve().parent
 GRIDS = HERE.parents[1] / "_build" / "results" / "reranked"
-CUTOFFS = {True: [2, 4, 8, math.inf], False: [8, 15, 30, math.inf]}
+CUTOFFS = {True: [1, 4, 11, math.inf], False: [2, 15, math.inf]}
 PREDICTION = [m for m in METHODS if METHODS[m].family == "prediction"]
 OTHERS = [m for m in METHODS if m not in PREDICTION]
 FEW = ["stability", "random_logit"]  # they ask for the map of another input or class
