@@ -154,19 +154,24 @@ def method_label(name: str) -> str:
     return method.label if method else name
 
 
+CONTROL_COLOURS = {"random": "#949494", "edges": "#ca9161"}
+
+
 def method_colour(name: str, index: int = 0) -> str:
-    """Return a method's colour in the whole book, as "#rrggbb".
+    """Return a method's or a control's colour in the whole book, as "#rrggbb".
 
     Parameters
     ----------
     name : str
-        In ``METHODS`` or ``NEED_PATTERNS`` of ``xai_lib.attribute``, or any other.
+        In ``METHODS`` or ``NEED_PATTERNS`` of ``xai_lib.attribute``, a control of
+        `xai_lib.study` ("random", "edges"), or any other.
     index : int
         Which colour of the colour-blind-safe palette a name outside the table gets.
     """
-    method = _method(name)
+    if method := _method(name):
+        return method.colour
     palette = sns.color_palette("colorblind").as_hex()
-    return method.colour if method else palette[index % len(palette)]
+    return CONTROL_COLOURS.get(name, palette[index % len(palette)])
 
 
 def line_style(name: str) -> str | tuple:
