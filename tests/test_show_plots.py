@@ -87,8 +87,8 @@ def test_methods_bring_label_and_colour():
         assert method_colour(other) == method.colour
     every = [m.colour for m in (METHODS | NEED_PATTERNS).values()]
     assert len(set(every)) == len(every)
-    for name in CONTROLS:
-        assert method_colour(name, 0) == method_colour(name, 5) not in every
+    for control in CONTROLS:
+        assert method_colour(control, 0) == method_colour(control, 5) not in every
     assert method_label("my own") == "my own"
     assert method_colour("my own", 0) != method_colour("my own", 1)
     figure = curve_plot(K, {name: K}, xlabel="x", ylabel="y")
