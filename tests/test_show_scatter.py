@@ -60,3 +60,12 @@ def test_outer_labels_stand_at_the_middle_of_the_panels_below_the_legend():
     box = figure.axes[0].get_position()
     assert abs(figure._supylabel.get_position()[1] - (box.y0 + box.y1) / 2) < 0.02
     assert abs(figure._supxlabel.get_position()[0] - (box.x0 + box.x1) / 2) < 0.02
+
+
+def test_words_stand_beside_their_points_on_the_side_with_room():
+    words = {"one": {"left": (0.2, 0.5), "right": (0.9, 3.0)}}
+    figure = scatter_panels(POINTS, texts=words, **OPTIONS)
+    found = {text.get_text(): text for text in figure.axes[0].texts}
+    assert found["left"].get_ha() == "left" and found["left"].xy == (0.2, 0.5)
+    assert found["right"].get_ha() == "right" and found["right"].xy == (0.9, 1.0)
+    assert not figure.axes[1].texts

@@ -5,9 +5,10 @@
     python data/results/reranked.py tables
 
 ``run`` lets `xai_lib.study.run` compute a grid for each network and part, below
-``_build/results/reranked``; it may be stopped and started at will, and ``--n`` raises
-the number of images later. ``tables`` joins the grids into ``reranked.csv``. Images at
-even places of a row are there to choose a cutoff on, those at odd places to judge on.
+``_build/results/reranked``; it may be stopped and started at will. ``--n`` raises the
+number of images later, and a run without ``--methods`` adds the others. ``tables`` joins
+the grids into ``reranked.csv``. Images at even places of a row are there to choose a
+cutoff on, those at odd places to judge on.
 """
 
 import argparse
@@ -26,14 +27,17 @@ HERE = Path(__file__).resolve().parent
 GRIDS = HERE.parents[1] / "_build" / "results" / "reranked"
 CUTOFFS = {True: [1, 4, 11, math.inf], False: [2, 15, math.inf]}
 PREDICTION = [m for m in METHODS if METHODS[m].family == "prediction"]
-OTHERS = [m for m in METHODS if m not in PREDICTION]
+CHANNELS = ["ablation_cam", "score_cam"]  # a pass for each of up to 2048 channels
+OTHERS = [m for m in METHODS if m not in [*PREDICTION, *CHANNELS]]
 FEW = ["stability", "random_logit"]  # they ask for the map of another input or class
 MANY = ["faithfulness", "mu_fidelity", "sensitivity_n", "high_frequency_ratio"]
 CONTROLS = ["random", "edges"]
 PARTS = {
     "quick": ([*OTHERS, *CONTROLS], MANY, 200),
+    "channels": (CHANNELS, MANY, 200),
     "slow": (PREDICTION, MANY, 50),
     "quick_few": ([*OTHERS, *CONTROLS], FEW, 50),
+    "channels_few": (CHANNELS, FEW, 50),
     "slow_few": (PREDICTION, FEW, 10),
 }
 """Methods, metrics and the number of images of each part of a network's grid."""
@@ -75,10 +79,11 @@ NOTES = {
 KEPT = ["insertion", "deletion", *MANY[1:], *FEW]
 
 
-def grid_of(model: str, part: str, n: int | None) -> Grid:
-    """Return the grid of one part of a network."""
+def grid_of(model: str, part: str, n: int | None, only: list[str] | None) -> Grid:
+    """Return the grid of one part of a network, or of some of its methods."""
     ours = model in NETS
     methods, metrics, most = PARTS[part]
+    methods = [m for m in methods if only is None or m in only]
     known = {*methods, *metrics, *(p for m in metrics for p in METRICS[m].parts)}
     settings = SETTINGS | OWN[ours]
     settings = {name: own for name, own in settings.items() if name in known}
@@ -101,7 +106,7 @@ def run_all(chosen) -> None:
         for part in chosen.parts:
             table = GRIDS / f"{model}~{part}.csv"
             table.parent.mkdir(parents=True, exist_ok=True)
-            run(grid_of(model, part, chosen.n), table)
+            run(grid_of(model, part, chosen.n, chosen.methods), table)
 
 
 def tables() -> None:
@@ -143,6 +148,7 @@ if __name__ == "__main__":
     parser.add_argument("--models", nargs="+", default=[*CIFAR, *PHOTO])
     parser.add_argument("--parts", nargs="+", default=[*PARTS], choices=[*PARTS])
     parser.add_argument("--n", type=int, help="images at most; all by default")
+    parser.add_argument("--methods", nargs="+", help="of each part; all by default")
     chosen = parser.parse_args()
     if chosen.what == "run":
         run_all(chosen)

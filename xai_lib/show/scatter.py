@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from xai_lib.show._axes import printed_names
 from xai_lib.show._data import as_array, as_named
 from xai_lib.show.panels import _blank_panels, _legend, _outer_labels, _references
-from xai_lib.show.style import house_style, method_colour
+from xai_lib.show.style import INK, house_style, method_colour
 
 
 @house_style
@@ -23,6 +23,7 @@ def scatter_panels(
     lines=None,
     references=None,
     labels=None,
+    texts=None,
     columns: int = 3,
     height: float = 2.3,
 ) -> Figure:
@@ -42,6 +43,8 @@ def scatter_panels(
     references : dict of label to a number or dict of panel to number, optional
         Vertical lines.
     labels : dict of name to str, optional
+    texts : dict of panel to dict of str to (x, y), optional
+        Words beside a point, towards the middle of its panel.
     columns : int
         Panels beside each other.
     height : float
@@ -76,6 +79,8 @@ def scatter_panels(
             x, y = np.clip(x, *xlim), np.clip(y, *ylim)
             style |= {"label": printed[name], "linestyle": "none", "clip_on": False}
             handles += axis.plot(x, y, **style)
+        for text, (x, y) in (texts or {}).get(panel, {}).items():
+            _beside(axis, text, np.clip(x, *xlim), np.clip(y, *ylim))
     _legend(figure, handles + grey, 4)
     _outer_labels(figure, axes, xlabel, ylabel)
     return figure
@@ -89,3 +94,17 @@ def _dot(colour: str) -> Mapping:
 def _ring(colour: str) -> Mapping:
     face = {"markerfacecolor": "none", "markeredgewidth": 1.6}
     return {"marker": "o", "markeredgecolor": colour, "markersize": 6, **face}
+
+
+def _beside(axis, text: str, x: float, y: float) -> None:
+    right = x <= np.mean(axis.get_xlim())
+    axis.annotate(
+        text,
+        (x, y),
+        (6 if right else -6, 0),
+        textcoords="offset points",
+        ha="left" if right else "right",
+        va="center",
+        fontsize=9,
+        color=INK,
+    )
