@@ -6,7 +6,7 @@
 
 ``run`` lets `xai_lib.study.run` compute a grid for each network and part, below
 ``_build/results/reranked``; it may be stopped and started at will. ``--n`` raises the
-number of images later, and a run without ``--methods`` adds the others. ``tables`` joins
+number of images later, a run without ``--methods`` adds the others. ``tables`` joins
 the grids into ``reranked.csv``. Images at even places of a row are there to choose a
 cutoff on, those at odd places to judge on.
 """
