@@ -11,7 +11,7 @@ import nbformat
 import pipeline
 import pytest
 import staging
-from places import Places, StepError
+from places import KEEP_MEMORY, Places, StepError, environment
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
 TOC = """
@@ -55,9 +55,10 @@ def book(tmp_path, root, monkeypatch):
         '[quick."01_tiny"]\nn = 2\n[laptop]\n'
     )
     nbformat.write(tiny_chapter(), tmp_path / "notebooks/01_tiny.ipynb")
-    for name in ("PYTHONPATH", "XAI_LIB_LEDGER", "JUPYTER_PREFER_ENV_PATH"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))  # put back afterwards
-    return Places(tmp_path, "quick")
+    places = Places(tmp_path, "quick")
+    for name, value in environment(places).items():  # put back afterwards
+        monkeypatch.setenv(name, os.environ.get(name, value))
+    return places
 
 
 def run(book, parameters=None):
@@ -84,6 +85,16 @@ def test_a_chapter_runs_with_the_library_of_its_own_book(book):
     nbformat.write(chapter, book.root / "notebooks/01_tiny.ipynb")
     shown = nbformat.read(run(book), 4).cells[3].outputs[0].text.strip()
     assert shown == str(book.root / "xai_lib/__init__.py")
+
+
+def test_memory_is_kept_between_passes_unless_the_reader_says_otherwise(
+    book, monkeypatch
+):
+    for name in KEEP_MEMORY:
+        monkeypatch.delenv(name)
+    assert KEEP_MEMORY.items() <= environment(book).items()
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "7")
+    assert environment(book)["MALLOC_TRIM_THRESHOLD_"] == "7"
 
 
 def test_a_chapter_runs_once_and_again_when_what_it_depends_on_changes(book, capsys):
