@@ -1,5 +1,6 @@
 """Turn the staged book into a site, and publish it only when it is sound."""
 
+import io
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import address
 import bootstrap
 import checks
 import nbformat
+from PIL import Image
 from places import StepError, digest, files_below, run
 
 ICON_SCRIPT = re.compile(r"\s*<script [^>]*fontawesome\.js[^>]*></script>")
@@ -67,10 +69,23 @@ def tidy(html, places):
         path.unlink()  # every browser of today takes the .woff2 beside the .ttf
     shutil.rmtree(html / "_static/locales", ignore_errors=True)
     drop_icon_script(html)
+    for path in html.glob("_images/*.png"):
+        shrink_picture(path)
     for path in html.glob("_sources/notebooks/*.ipynb"):
         source = nbformat.read(places.root / "notebooks" / path.name, 4)
         bootstrap.put(source, address.address(places.root), address.tag(places.root))
         nbformat.write(source, path)
+
+
+def shrink_picture(path):
+    """Write a PNG again in fewer bytes with the same pixels, if that can be done."""
+    with Image.open(path) as picture:
+        alpha = picture.getextrema()[3] if picture.mode == "RGBA" else None
+        opaque = picture.convert("RGB") if alpha == (255, 255) else picture
+        smaller = io.BytesIO()
+        opaque.save(smaller, "PNG", optimize=True)
+    if smaller.tell() < path.stat().st_size:
+        path.write_bytes(smaller.getvalue())
 
 
 def drop_icon_script(html):

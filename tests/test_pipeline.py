@@ -5,12 +5,15 @@ import os
 import re
 import shutil
 
+import building
 import chapters
 import checks
 import nbformat
+import numpy as np
 import pipeline
 import pytest
 import staging
+from PIL import Image
 from places import KEEP_MEMORY, Places, StepError, environment
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
@@ -239,6 +242,24 @@ def test_an_example_address_shows_no_buttons_a_real_one_does(book, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_picture_shrinks_and_keeps_its_pixels(tmp_path):
+    values = np.random.default_rng(0).integers(0, 255, (40, 40, 4), dtype=np.uint8)
+    clear = tmp_path / "clear.png"
+    Image.fromarray(values).save(clear)
+    values[..., 3] = 255
+    opaque = tmp_path / "opaque.png"
+    Image.fromarray(values).save(opaque)
+    before = opaque.stat().st_size
+    for path in (opaque, clear):
+        kept = np.asarray(Image.open(path).convert("RGBA"))
+        building.shrink_picture(path)
+        assert (np.asarray(Image.open(path).convert("RGBA")) == kept).all()
+    assert opaque.stat().st_size < before
+    again = opaque.read_bytes()
+    building.shrink_picture(opaque)
+    assert opaque.read_bytes() == again
+
+
 def test_the_whole_way_publishes_once_and_then_has_nothing_to_do(book, capfd, root):
     shutil.copytree(root / "book/_static", book.root / "book/_static")
     shutil.copytree(root / "book/_ext", book.root / "book/_ext")
