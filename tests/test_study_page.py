@@ -374,10 +374,11 @@ def test_no_minus_before_a_zero():
 def test_the_front_page_knows_the_chapters(root):
     front = (root / "book" / "intro.md").read_text()
     listed = re.findall(r"notebooks/(\w+)", (root / "_toc.yml").read_text())
-    published = re.findall(
-        r"^\| \d\d \| .*notebooks/(\w+).* published \|$", front, re.M
-    )
-    assert published == listed
+    rows = re.findall(r"^\| \d\d \| .*notebooks/(\w+).* \| (\d+) \|$", front, re.M)
+    assert [chapter for chapter, _ in rows] == listed
+    for chapter, minutes in rows:
+        text = (root / "notebooks" / f"{chapter}.ipynb").read_text()
+        assert f"Reading time: {minutes} minutes" in text, chapter
 
 
 def test_the_code_on_the_front_page_names_what_exists(root):
