@@ -13,6 +13,7 @@ import os
 import sys
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import address
@@ -87,15 +88,20 @@ def pages(places):
     library = library_files(root)
     book = files_below(root / "_toc.yml", root / "notebooks", *root.glob("book/*.py"))
     ledger = files_below(places.ledger)
-    generate(places, "verdicts.write_page", VERDICTS, [*library, *book, *ledger])
-    generate(places, "summary.write_summary", SUMMARY, [*library, *book, *ledger])
-    generate(places, "front.draw", FRONT, [root / "book/front.py", *library])
     parts = [root / "book/page_parts.py", root / "book/staging.py"]
-    api = [root / "book/library_pages.py", *parts, *library]
-    generate(places, "library_pages.write_pages", LIBRARY, api)
+    api = [root / "book/library_pages.py"]
     staged = files_below(places.site / "_toc.yml", places.site / "notebooks")
-    figures = [root / "book/figures.py", *parts, *staged]
-    generate(places, "figures.write_page", FIGURES, figures)
+    wanted = [
+        ("verdicts.write_page", VERDICTS, [*library, *book, *ledger]),
+        ("summary.write_summary", SUMMARY, [*library, *book, *ledger]),
+        ("front.draw", FRONT, [root / "book/front.py", *library]),
+        ("library_pages.write_pages", LIBRARY, [*api, *parts, *library]),
+        ("figures.write_page", FIGURES, [root / "book/figures.py", *parts, *staged]),
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as side_by_side:
+        done = [side_by_side.submit(generate, places, *page) for page in wanted]
+        for page in done:
+            page.result()
 
 
 def generate(places, function, name, inputs):
