@@ -74,7 +74,7 @@ NOTES = {
     "subsets; stability 5 neighbours, maps of length 1; random_logit SSIM with the map "
     "of another class",
     "scores": "image by image, in 1/10000; nan where undefined",
-    "seconds": "of the processor, for one map, median over images",
+    "time": "seconds of the processor for one map, median over images",
 }
 KEPT = ["insertion", "deletion", *MANY[1:], *FEW]
 
@@ -122,7 +122,8 @@ def tables() -> None:
             rows += rows_of(key, part, there)
     head = head_of("reranked.py", commits or {current_commit()}, seconds, NOTES)
     columns = "model,method,cutoff,quantity,n,mean,seconds,scores,refused"
-    write_table("reranked.csv", head, columns, rows)
+    once = dict.fromkeys(rows)  # a refusal stands in two parts of a network
+    write_table("reranked.csv", head, columns, once)
 
 
 def rows_of(key: tuple, part: pandas.DataFrame, metrics: list[str]):
