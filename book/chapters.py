@@ -2,10 +2,15 @@
 
 import ast
 import json
+import multiprocessing
 import os
 import re
+import sys
+import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from queue import SimpleQueue
 
 import nbformat
 from nbclient.exceptions import DeadKernelError
@@ -15,6 +20,7 @@ from traitlets.config import Config
 # A live widget's output is sent back to the kernel; above 64 kB without a copy, which
 # gets lost (nbclient 0.11 with jupyter_client 8.10), and the chapter would hang.
 COPYING = {"Session": {"copy_threshold": 1 << 30}}
+AT_ONCE = 2  # chapters; a kernel takes 2 to 4 GB
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -36,7 +42,18 @@ def key_of(source, root, parameters):
     return digest(files, root, sorted(parameters.items()), versions())
 
 
-def run(source, places, parameters):
+def unchanged(source, places, parameters):
+    """Return whether a chapter ran as it stands, and say so."""
+    done, note = places.executed / source.name, places.executed / f"{source.stem}.json"
+    before = json.loads(note.read_text()) if done.exists() and note.exists() else {}
+    if before.get("key") != key_of(source, places.root, parameters):
+        return False
+    took = seconds(before["seconds"])
+    print(f"  {source.stem}: unchanged since it ran ({took} then)")
+    return True
+
+
+def run(source, places, parameters, line=0):
     """Run one chapter unless its key is unchanged; return the executed notebook's path.
 
     Parameters
@@ -46,6 +63,8 @@ def run(source, places, parameters):
     places : Places
     parameters : dict
         What the profile sets; every name must stand in the parameters cell.
+    line : int
+        Of the terminal, for the progress bar.
 
     Raises
     ------
@@ -54,22 +73,104 @@ def run(source, places, parameters):
     """
     name = source.stem
     done, note = places.executed / source.name, places.executed / f"{name}.json"
-    key = key_of(source, places.root, parameters)
-    before = json.loads(note.read_text()) if done.exists() and note.exists() else {}
-    if before.get("key") == key:
-        print(f"  {name}: unchanged since it ran ({seconds(before['seconds'])} then)")
+    if unchanged(source, places, parameters):
         return done
-    print(f"  {name}: running", flush=True)
+    key = key_of(source, places.root, parameters)
+    _say(f"  {name}: running")
     note.unlink(missing_ok=True)
     start = time.time()
-    _execute(source, done, places, parameters)
+    _execute(source, done, places, parameters, line)
     took = time.time() - start
     note.write_text(json.dumps({"key": key, "seconds": took, "parameters": parameters}))
-    print(f"  {name}: {seconds(took)}")
+    _say(f"  {name}: {seconds(took)}")
     return done
 
 
-def _execute(source, done, places, parameters):
+def run_all(jobs, places):
+    """Run the chapters that changed, some side by side; return where they lie.
+
+    Each has its share of the processor's threads, unless OMP_NUM_THREADS says
+    otherwise. If one fails, those that run come to their end and no other begins.
+
+    Parameters
+    ----------
+    jobs : list of (source, parameters), as for `run`
+    places : Places
+
+    Raises
+    ------
+    StepError
+        As `run`, of the first one that failed.
+    """
+    left = [job for job in jobs if not unchanged(job[0], places, job[1])]
+    count = min(AT_ONCE, len(left), os.cpu_count() or 1)
+    if count < 2:
+        for source, parameters in left:
+            run(source, places, parameters)
+    else:
+        _side_by_side(left, places, count)
+    return [places.executed / source.name for source, _ in jobs]
+
+
+def _side_by_side(left, places, count):
+    processes, lines = multiprocessing.get_context("spawn"), SimpleQueue()
+    lock, threads = processes.RLock(), max(1, os.cpu_count() // count)
+    stopped = threading.Event()
+    for line in range(count):
+        lines.put(line)
+
+    def one(source, parameters):
+        if stopped.is_set():
+            return
+        line, (here, there) = lines.get(), processes.Pipe(duplex=False)
+        given = (source, places, parameters, line, lock, threads, there)
+        process = processes.Process(target=_in_a_process, args=given)
+        process.start()
+        there.close()  # so its end is seen here
+        try:
+            failed = here.recv()
+        except EOFError:
+            failed = ""
+        process.join()
+        lines.put(line)
+        if process.exitcode and not failed:
+            failed = f"{source.stem}: its process ended with status {process.exitcode}"
+        if failed:
+            stopped.set()
+            raise StepError(failed)
+
+    with ThreadPoolExecutor(count) as pool:
+        running = [pool.submit(one, *job) for job in left]
+        try:
+            for done in as_completed(running):
+                done.result()
+        finally:
+            stopped.set()
+
+
+def _in_a_process(source, places, parameters, line, lock, threads, end):
+    """Run one chapter, and send what failed."""
+    from tqdm.auto import tqdm
+
+    tqdm.set_lock(lock)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    try:
+        run(source, places, parameters, line)
+    except StepError as error:
+        end.send(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _say(text):
+    """Print a line above the progress bars."""
+    from tqdm.auto import tqdm
+
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def _execute(source, done, places, parameters, line):
     os.environ.update(environment(places))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -87,6 +188,12 @@ def _execute(source, done, places, parameters):
             str(running),
             kernel_name="python3",
             cwd=str(cwd),
+            progress_bar={
+                "desc": f"  {source.stem}",
+                "position": line,
+                "leave": False,
+                "disable": None,  # where no one looks
+            },
             extra_arguments=["--log-level=ERROR"],  # not its note on local sockets
             config=Config(COPYING),
         )

@@ -69,9 +69,9 @@ def assets(places):
 
 def run_chapters(places):
     """Run every chapter that changed and stage it, cleaned, as a page."""
-    for source in chapter_sources(places.root):
-        parameters = parameters_of(places, source)
-        done = chapters.run(source, places, parameters)
+    sources = chapter_sources(places.root)
+    jobs = [(source, parameters_of(places, source)) for source in sources]
+    for source, done in zip(sources, chapters.run_all(jobs, places), strict=True):
         executed = nbformat.read(done, 4)
         for line in chapters.complaints(executed):
             print(f"  {source.stem}: {line}")

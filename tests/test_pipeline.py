@@ -111,6 +111,43 @@ def test_a_chapter_runs_once_and_again_when_what_it_depends_on_changes(book, cap
     assert nbformat.read(done, 4).cells[2].outputs[0].text == "4\n"
 
 
+WAIT = """
+import os, pathlib, time
+here = pathlib.Path.cwd()
+(here / "{own}").touch()
+for _ in range(600):
+    if (here / "{other}").exists():
+        break
+    time.sleep(0.1)
+else:
+    raise TimeoutError("the other chapter did not begin")
+print(os.environ["OMP_NUM_THREADS"])
+"""
+
+
+def test_two_chapters_run_at_the_same_time_and_share_the_processor(book, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(chapters.os, "cpu_count", lambda: 6)
+    jobs = []
+    for own, other in (("a", "b"), ("b", "a")):
+        jobs.append((book.root / f"notebooks/{own}.ipynb", {}))
+        waiting = code(WAIT.format(own=own, other=other))
+        nbformat.write(notebook(waiting), jobs[-1][0])
+    for done in chapters.run_all(jobs, book):
+        assert nbformat.read(done, 4).cells[0].outputs[0].text == "3\n"
+
+
+def test_if_one_chapter_fails_the_others_end_and_no_further_one_begins(book):
+    jobs = []
+    for name in "abcd":
+        jobs.append((book.root / f"notebooks/{name}.ipynb", {}))
+        lines = {"a": "1 / 0", "b": "import time; time.sleep(5)"}.get(name, "1")
+        nbformat.write(notebook(code(lines)), jobs[-1][0])
+    with pytest.raises(StepError, match="a failed in cell 0: ZeroDivisionError"):
+        chapters.run_all(jobs, book)
+    assert [path.name for path in sorted(book.executed.glob("?.ipynb"))] == ["b.ipynb"]
+
+
 @pytest.mark.parametrize(
     "name", ["xai_lib/new.py", "data/new.toml", "data/results/a.csv"]
 )

@@ -3,11 +3,13 @@
     XAI_LIB_MIRROR=../shared/mirror python data/results/reranked.py run \
         --models cifar_vgg11 --parts quick slow --n 100
     python data/results/reranked.py tables
+    XAI_LIB_MIRROR=../shared/mirror python data/results/reranked.py restore
 
 ``run`` lets `xai_lib.study.run` compute a grid for each network and part, below
 ``_build/results/reranked``; it may be stopped and started at will. ``--n`` raises the
 number of images later, a run without ``--methods`` adds the others. ``tables`` joins
-the grids into ``reranked.csv``. Images at even places of a row are there to choose a
+the grids into ``reranked.csv``. ``restore`` is for a machine where ``_build`` is gone:
+it writes the grids' finished units from ``reranked.csv``, so ``run`` goes on. Images at even places of a row are there to choose a
 cutoff on, those at odd places to judge on.
 """
 
@@ -22,6 +24,11 @@ from tables import current_commit, head_of, write_table
 from xai_lib.assets.cifar_zoo import NETS
 from xai_lib.attribute import METHODS
 from xai_lib.study import METRICS, Grid, read_table, run
+from xai_lib.study.parts import part_of, save
+from xai_lib.study.plan import plan
+from xai_lib.study.provenance import versions
+from xai_lib.study.units import Unit
+from xai_lib.study.units import rows_of as rows_of_unit
 
 HERE = Path(__file__).resolve().parent
 GRIDS = HERE.parents[1] / "_build" / "results" / "reranked"
@@ -109,12 +116,72 @@ def run_all(chosen) -> None:
             run(grid_of(model, part, chosen.n, chosen.methods), table)
 
 
+def restore(models: list[str], chosen: list[str]) -> None:
+    """Write the grids' finished units from the table, on a machine without them."""
+    table = read_table(HERE / "reranked.csv")
+    if versions().split(", Python")[0] not in table.attrs["versions"]:
+        held = table.attrs["versions"]
+        raise SystemExit(f"versions must be the table's, {held}, got {versions()}")
+    for model in models:
+        for part in chosen:
+            methods, metrics, _ = PARTS[part]
+            names = [*METRICS[metrics[0]].parts, *metrics, "all"]
+            mine = table[table.method.isin(methods) & table.quantity.isin(names)]
+            mine = mine[mine.model == model]
+            if len(mine):
+                print(model, part, *restore_part(model, part, mine), flush=True)
+
+
+def restore_part(model: str, part: str, rows: pandas.DataFrame) -> tuple[int, str]:
+    """Write the units of one grid that rows hold whole; return how many, of how many."""
+    n = max(len(text.split()) for text in rows.scores.fillna(""))
+    grid = grid_of(model, part, max(n, 1), [*rows.method.unique()])
+    units, places, whole = plan(grid), dict.fromkeys(grid.methods, 0), 0
+    for unit in units:
+        first = places[unit.method]
+        places[unit.method] += len(unit.places)
+        mine = rows[rows.method == unit.method]
+        found = restored(unit, mine[mine.quantity != "all"], first)
+        if found or (mine.quantity == "all").all():
+            made = rows_of_unit(
+                unit, found, mine.seconds.iloc[0], mine.refused.fillna("").iloc[0]
+            )
+            known = {name: rows.attrs[name] for name in ("commit", "device", "date")}
+            path = part_of(GRIDS / f"{model}~{part}.csv", unit.key)
+            save(path, [row | known for row in made])
+            whole += 1
+    return whole, f"of {len(units)} units"
+
+
+def restored(unit: Unit, rows: pandas.DataFrame, first: int) -> list:
+    """Return a unit's values as a unit has them; nothing if some are missing."""
+    held = {}
+    for cutoff, name, text in zip(rows.cutoff, rows.quantity, rows.scores, strict=True):
+        scores = [float(one) / 1e4 for one in text.split()]
+        held[name, cutoff] = scores[first : first + len(unit.places)]
+    if not held or any(len(scores) < len(unit.places) for scores in held.values()):
+        return []
+    for whole, (a, b) in (
+        (m, METRICS[m].parts) for m in unit.metrics if METRICS[m].parts
+    ):
+        for k in unit.cutoffs:
+            pairs = zip(held[a, k], held[b, k], strict=True)
+            held[whole, k] = [p - q for p, q in pairs]
+    return [
+        (
+            {m: [held[m, k][i] for k in unit.cutoffs] for m in unit.metrics},
+            [""] * len(unit.cutoffs),
+        )
+        for i in range(len(unit.places))
+    ]
+
+
 def tables() -> None:
     """Join all grids: one row per network, method, cutoff and metric."""
     rows, commits, seconds = [], set(), 0.0
     for path in sorted(GRIDS.glob("*.csv")):
         held = read_table(path)
-        commits |= set(held["commit"].dropna())
+        commits |= {c for text in held["commit"].dropna() for c in text.split(" and ")}
         once = held.drop_duplicates(["method", "image"])
         seconds += once["seconds"].sum()
         there = [name for name in KEPT if name in held]
@@ -145,7 +212,7 @@ def rows_of(key: tuple, part: pandas.DataFrame, metrics: list[str]):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["run", "tables"])
+    parser.add_argument("what", choices=["run", "tables", "restore"])
     parser.add_argument("--models", nargs="+", default=[*CIFAR, *PHOTO])
     parser.add_argument("--parts", nargs="+", default=[*PARTS], choices=[*PARTS])
     parser.add_argument("--n", type=int, help="images at most; all by default")
@@ -153,5 +220,7 @@ if __name__ == "__main__":
     chosen = parser.parse_args()
     if chosen.what == "run":
         run_all(chosen)
+    elif chosen.what == "restore":
+        restore(chosen.models, chosen.parts)
     else:
         tables()

@@ -1,5 +1,7 @@
 """Which images make a grid: by confidence, with a seed, classes as the setting asks."""
 
+from functools import reduce
+
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +30,10 @@ def confident(
     [rao2022]_ takes 0.99, for each model on its own; the code of the paper takes images
     on which all models agree.
 
+    Near 1 the probabilities of many images differ in the last digit only. The softmax is
+    therefore summed class by class: torch sums in an order that depends on the
+    processor, and the images would come in another order on another one.
+
     References
     ----------
     [rao2022]_
@@ -47,10 +53,16 @@ def confident(
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must lie in [0, 1], got {threshold}")
     with torch.no_grad():
-        parts = [model(part).softmax(1) for part in x.split(rows_per_pass(model, x))]
-    sure, found = torch.cat(parts).max(1)
+        logits = [model(part) for part in x.split(rows_per_pass(model, x))]
+    sure, found = _softmax(torch.cat(logits)).max(1)
     right = ((found == y.to(found.device)) & (sure >= threshold)).nonzero().flatten()
     return right[sure[right].argsort(descending=True, stable=True)].cpu()
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Return the softmax of (B, classes), summed from the first class to the last."""
+    exp = (logits - logits.amax(1, keepdim=True)).exp()
+    return exp / reduce(torch.add, exp.unbind(1))[:, None]
 
 
 def sample_grids(
