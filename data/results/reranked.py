@@ -9,8 +9,9 @@
 ``_build/results/reranked``; it may be stopped and started at will. ``--n`` raises the
 number of images later, a run without ``--methods`` adds the others. ``tables`` joins
 the grids into ``reranked.csv``. ``restore`` is for a machine where ``_build`` is gone:
-it writes the grids' finished units from ``reranked.csv``, so ``run`` goes on. Images at even places of a row are there to choose a
-cutoff on, those at odd places to judge on.
+it writes the grids' finished units from ``reranked.csv``, and ``run`` goes on from
+there. Images at even places of a row are there to choose a cutoff on, those at odd
+places to judge on.
 """
 
 import argparse
@@ -133,7 +134,7 @@ def restore(models: list[str], chosen: list[str]) -> None:
 
 
 def restore_part(model: str, part: str, rows: pandas.DataFrame) -> tuple[int, str]:
-    """Write the units of one grid that rows hold whole; return how many, of how many."""
+    """Write the units that rows hold whole; return how many, and of how many."""
     n = max(len(text.split()) for text in rows.scores.fillna(""))
     grid = grid_of(model, part, max(n, 1), [*rows.method.unique()])
     units, places, whole = plan(grid), dict.fromkeys(grid.methods, 0), 0
@@ -161,19 +162,15 @@ def restored(unit: Unit, rows: pandas.DataFrame, first: int) -> list:
         held[name, cutoff] = scores[first : first + len(unit.places)]
     if not held or any(len(scores) < len(unit.places) for scores in held.values()):
         return []
-    for whole, (a, b) in (
-        (m, METRICS[m].parts) for m in unit.metrics if METRICS[m].parts
-    ):
-        for k in unit.cutoffs:
-            pairs = zip(held[a, k], held[b, k], strict=True)
-            held[whole, k] = [p - q for p, q in pairs]
-    return [
-        (
-            {m: [held[m, k][i] for k in unit.cutoffs] for m in unit.metrics},
-            [""] * len(unit.cutoffs),
-        )
+    for k in unit.cutoffs:
+        if "faithfulness" in unit.metrics:
+            pairs = zip(held["insertion", k], held["deletion", k], strict=True)
+            held["faithfulness", k] = [p - q for p, q in pairs]
+    values = [
+        {m: [held[m, k][i] for k in unit.cutoffs] for m in unit.metrics}
         for i in range(len(unit.places))
     ]
+    return [(one, [""] * len(unit.cutoffs)) for one in values]
 
 
 def tables() -> None:
