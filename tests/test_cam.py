@@ -13,6 +13,7 @@ from xai_lib.attribute import (
     layer_cam,
     score_cam,
 )
+from xai_lib.attribute._forward import forward_hook, split
 
 CAMS = [name for name in METHODS if METHODS[name].family == "cam"]
 LABELS = torch.tensor([1, 3])
@@ -155,3 +156,38 @@ def test_refusals(name):
         METHODS[name](linear_net(), images(), LABELS)
     with pytest.raises(ValueError, match="a module's name"):
         METHODS[name](small_cnn(), images(), LABELS, layer="nope")
+
+
+class Dense(nn.Module):
+    """A concatenation around a layer, which does not broadcast."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.branch = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = torch.cat([x, self.branch(x).relu()], 1)
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "net, rows", [(Residual(inplace=False), 1), (Residual(), 1), (Dense(), 7)]
+)
+@pytest.mark.parametrize("layer", ["stem", "branch"])
+def test_what_lies_before_the_layer_runs_for_one_row_where_it_can(net, rows, layer):
+    x = images(2).double()
+    net, seen = net.double().eval(), []
+    h, tail = split(net, x, layer)
+    h = torch.cat([h[1:] * k for k in range(7)])
+    with forward_hook(net.stem, lambda module, inputs, out: seen.append(len(out))):
+        found = tail(h, torch.ones(7, dtype=torch.long))
+    ran = seen[-1]
+    one_by_one = [tail(part[None], torch.tensor([1])) for part in h]
+    torch.testing.assert_close(found, torch.cat(one_by_one))
+    assert ran == (1 if layer == "stem" else rows)
+    mixed = tail(h[:2], torch.tensor([0, 1]))
+    torch.testing.assert_close(mixed[1], found[1])
+    assert not torch.allclose(mixed[0], found[0]) or layer == "stem"

@@ -40,15 +40,18 @@ def split(model: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, Tail]
     """Cut the model at a layer: its output h for x, and the rest as a function of h.
 
     The part before the layer is run again with each call of the rest, without a graph:
-    a skip connection around the layer then meets its own image. h is handed over as a
-    copy, since an in-place ReLU may follow.
+    a skip connection around the layer then meets its own image. Where all rows are of
+    one image it is run for one row, which skips broadcast; a model that cannot do this
+    gets all rows. h is handed over as a copy, since an in-place ReLU may follow.
     """
     if layer is None or layer == "input":
         return x, lambda h, rows: model(h)
     module = find_layer(model, layer)
     parts = [_output(model, module, part) for part in x.split(rows_per_pass(model, x))]
 
-    def tail(h: Tensor, rows: Tensor) -> Tensor:
+    broadcasts = True  # until the model fails to
+
+    def run(h: Tensor, rows: Tensor) -> Tensor:
         wanted = torch.is_grad_enabled()
 
         def replace(*call) -> Tensor:
@@ -57,6 +60,19 @@ def split(model: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, Tail]
 
         with torch.no_grad(), forward_hook(module, replace):
             return model(x[rows])
+
+    def tail(h: Tensor, rows: Tensor) -> Tensor:
+        nonlocal broadcasts
+        if broadcasts and len(rows) > 1 and (rows == rows[0]).all():
+            try:
+                logits = run(h, rows[:1])
+            except RuntimeError:  # such as a concatenation of 1 row and of many
+                broadcasts = False
+            else:
+                if len(logits) == len(h):
+                    return logits
+                broadcasts = False
+        return run(h, rows)
 
     return torch.cat(parts), tail
 
