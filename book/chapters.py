@@ -159,7 +159,7 @@ def _in_a_process(source, places, parameters, line, lock, threads, end):
     except StepError as error:
         end.send(str(error))
     except KeyboardInterrupt:
-        sys.exit(130)
+        os._exit(130)  # the kernel has ended; no traceback from its sockets
 
 
 def _say(text):

@@ -178,6 +178,9 @@ def main(arguments=None):
     except StepError as error:
         print(f"{given.step} failed:\n{error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"\n{given.step}: stopped; what is done stays done", file=sys.stderr)
+        return 130
     if given.step == "all":
         shown = os.path.relpath(places.html / "index.html")
         print(f"the book: {shown} (open it, or: make serve PROFILE={places.profile})")
