@@ -82,7 +82,9 @@ NOTES = {
     "subsets; stability 5 neighbours, maps of length 1; random_logit SSIM with the map "
     "of another class",
     "scores": "image by image, in 1/10000; nan where undefined",
-    "time": "seconds of the processor for one map, median over images",
+    "time": "seconds of the processor for one map, median over images; Ablation-CAM on "
+    "photographs and occlusion on resnet50_caffe: on a processor that takes 2.5 times "
+    "as long (median over methods)",
 }
 KEPT = ["insertion", "deletion", *MANY[1:], *FEW]
 
