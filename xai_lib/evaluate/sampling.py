@@ -30,8 +30,8 @@ def confident(
     [rao2022]_ takes 0.99, for each model on its own; the code of the paper takes images
     on which all models agree.
 
-    Near 1 the probabilities of many images differ in the last digit only. The softmax is
-    therefore summed class by class: torch sums in an order that depends on the
+    Near 1 the probabilities of many images differ in the last digit only. The softmax
+    is therefore summed class by class: torch sums in an order that depends on the
     processor, and the images would come in another order on another one.
 
     References
