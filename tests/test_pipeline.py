@@ -382,4 +382,4 @@ def test_faults_of_the_whole_site_are_found(site, tmp_path):
     found = "\n".join(site(FIGURE))
     assert "x.css: loads https://example.org/y.css" in found
     assert "source map left: x.js.map" in found
-    assert "the site: 20," in found
+    assert f"bytes, more than {checks.SITE_LIMIT:,}" in found
