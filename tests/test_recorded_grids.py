@@ -54,27 +54,42 @@ def reranked(tmp_path, monkeypatch):
     return module
 
 
-def test_a_grid_goes_on_from_the_recorded_table(reranked, tmp_path, capsys):
-    reranked.restore(["cifar_vgg11"], ["slow_few"])
-    assert capsys.readouterr().out == "cifar_vgg11 slow_few 6 of 6 units\n"
-    grid = reranked.grid_of("cifar_vgg11", "slow_few", 10, None)
-    before = sorted((tmp_path / "cifar_vgg11~slow_few.csv.parts").iterdir())
-    times = [path.stat().st_mtime_ns for path in before]
-    table = reranked.run(grid, tmp_path / "cifar_vgg11~slow_few.csv", progress=False)
-    assert [path.stat().st_mtime_ns for path in before] == times  # nothing computed
-    again = {row[:4]: row for row in rows_of(reranked, table)}
+@pytest.mark.parametrize(
+    "part, units, names",
+    [
+        ("slow", 30, ["insertion", "deletion", "mu_fidelity", "sensitivity_n"]),
+        ("slow_few", 6, ["stability", "random_logit"]),
+    ],
+)
+def test_a_grid_goes_on_from_the_recorded_table(
+    reranked, tmp_path, capsys, part, units, names
+):
+    reranked.restore(["cifar_vgg11"], [part])
+    said = f"cifar_vgg11 {part}: {units} of {units} units\n"
+    assert capsys.readouterr().out == said
+    out = tmp_path / f"cifar_vgg11~{part}.csv"
+    held = sorted((tmp_path / f"{out.name}.parts").iterdir())
+    times = [path.stat().st_mtime_ns for path in held]
+    grid = reranked.grid_of("cifar_vgg11", part, 50, None)
+    table = reranked.run(grid, out, progress=False)
+    reranked.restore(["cifar_vgg11"], [part])  # what is there stays
+    assert [path.stat().st_mtime_ns for path in held] == times  # nothing computed
+    if "faithfulness" in table:
+        wanted = table.insertion - table.deletion
+        np.testing.assert_allclose(table.faithfulness, wanted, atol=1e-6)
     published = recorded("reranked")
-    mine = published[published.model == "cifar_vgg11"]
-    mine = mine[mine.quantity.isin(reranked.FEW) & mine.method.isin(grid.methods)]
-    assert len(mine) == len(again) == len(grid.methods) * 4 * 2
-    for row in mine.itertuples():
-        key = row.model, row.method, f"{row.cutoff:g}", row.quantity
-        assert again[key][7] == row.scores
-
-
-def rows_of(reranked, table):
-    for key, part in table.groupby(["model", "method", "cutoff"], sort=False):
-        yield from reranked.rows_of(key, part, reranked.FEW)
+    mine = published[
+        (published.model == "cifar_vgg11") & published.quantity.isin(names)
+    ]
+    mine = mine[mine.method.isin(grid.methods)].set_index(
+        ["model", "method", "cutoff", "quantity"]
+    )
+    found = 0
+    for key, rows in table.groupby(["model", "method", "cutoff"], sort=False):
+        for row in reranked.rows_of(key, rows, names):
+            assert mine.scores[(*key, row[3])] == row[7]
+            found += 1
+    assert found == len(mine) == len(grid.methods) * 4 * len(names)
 
 
 def test_a_table_of_other_versions_is_not_gone_on_from(reranked, monkeypatch):

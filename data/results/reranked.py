@@ -132,47 +132,49 @@ def restore(models: list[str], chosen: list[str]) -> None:
             mine = table[table.method.isin(methods) & table.quantity.isin(names)]
             mine = mine[mine.model == model]
             if len(mine):
-                print(model, part, *restore_part(model, part, mine), flush=True)
+                whole, units = restore_part(model, part, mine)
+                print(f"{model} {part}: {whole} of {units} units", flush=True)
 
 
-def restore_part(model: str, part: str, rows: pandas.DataFrame) -> tuple[int, str]:
+def restore_part(model: str, part: str, rows: pandas.DataFrame) -> tuple[int, int]:
     """Write the units that rows hold whole; return how many, and of how many."""
     n = max(len(text.split()) for text in rows.scores.fillna(""))
     grid = grid_of(model, part, max(n, 1), [*rows.method.unique()])
+    known = {name: rows.attrs[name] for name in ("commit", "device", "date")}
     units, places, whole = plan(grid), dict.fromkeys(grid.methods, 0), 0
     for unit in units:
+        path = part_of(GRIDS / f"{model}~{part}.csv", unit.key)
         first = places[unit.method]
         places[unit.method] += len(unit.places)
         mine = rows[rows.method == unit.method]
         found = restored(unit, mine[mine.quantity != "all"], first)
-        if found or (mine.quantity == "all").all():
-            made = rows_of_unit(
-                unit, found, mine.seconds.iloc[0], mine.refused.fillna("").iloc[0]
-            )
-            known = {name: rows.attrs[name] for name in ("commit", "device", "date")}
-            path = part_of(GRIDS / f"{model}~{part}.csv", unit.key)
+        if not path.is_file() and (found or (mine.quantity == "all").all()):
+            why = mine.refused.fillna("").iloc[0]
+            made = rows_of_unit(unit, found, mine.seconds.iloc[0], why)
             save(path, [row | known for row in made])
-            whole += 1
-    return whole, f"of {len(units)} units"
+        whole += path.is_file()
+    return whole, len(units)
 
 
 def restored(unit: Unit, rows: pandas.DataFrame, first: int) -> list:
-    """Return a unit's values as a unit has them; nothing if some are missing."""
+    """Return what `judge` would for each image; nothing if some scores are missing."""
     held = {}
     for cutoff, name, text in zip(rows.cutoff, rows.quantity, rows.scores, strict=True):
         scores = [float(one) / 1e4 for one in text.split()]
         held[name, cutoff] = scores[first : first + len(unit.places)]
     if not held or any(len(scores) < len(unit.places) for scores in held.values()):
         return []
-    for k in unit.cutoffs:
-        if "faithfulness" in unit.metrics:
-            pairs = zip(held["insertion", k], held["deletion", k], strict=True)
-            held["faithfulness", k] = [p - q for p, q in pairs]
-    values = [
-        {m: [held[m, k][i] for k in unit.cutoffs] for m in unit.metrics}
+
+    def value(name: str, cutoff: float, i: int) -> float:
+        if parts := METRICS[name].parts:
+            return value(parts[0], cutoff, i) - value(parts[1], cutoff, i)
+        return held[name, cutoff][i]
+
+    notes = [""] * len(unit.cutoffs)
+    return [
+        ({m: [value(m, k, i) for k in unit.cutoffs] for m in unit.metrics}, notes)
         for i in range(len(unit.places))
     ]
-    return [(one, [""] * len(unit.cutoffs)) for one in values]
 
 
 def tables() -> None:
