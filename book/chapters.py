@@ -42,9 +42,14 @@ def key_of(source, root, parameters):
     return digest(files, root, sorted(parameters.items()), versions())
 
 
+def _files(source, places):
+    """Return where an executed chapter lies, and the note under which key it ran."""
+    return places.executed / source.name, places.executed / f"{source.stem}.json"
+
+
 def unchanged(source, places, parameters):
     """Return whether a chapter ran as it stands, and say so."""
-    done, note = places.executed / source.name, places.executed / f"{source.stem}.json"
+    done, note = _files(source, places)
     before = json.loads(note.read_text()) if done.exists() and note.exists() else {}
     if before.get("key") != key_of(source, places.root, parameters):
         return False
@@ -71,8 +76,7 @@ def run(source, places, parameters, line=0):
     StepError
         With the number of the cell that failed, its source and the traceback.
     """
-    name = source.stem
-    done, note = places.executed / source.name, places.executed / f"{name}.json"
+    name, (done, note) = source.stem, _files(source, places)
     if unchanged(source, places, parameters):
         return done
     key = key_of(source, places.root, parameters)
@@ -103,18 +107,14 @@ def run_all(jobs, places):
         As `run`, of the first one that failed.
     """
     left = [job for job in jobs if not unchanged(job[0], places, job[1])]
-    count = min(AT_ONCE, len(left), os.cpu_count() or 1)
-    if count < 2:
-        for source, parameters in left:
-            run(source, places, parameters)
-    else:
-        _side_by_side(left, places, count)
-    return [places.executed / source.name for source, _ in jobs]
+    if left:
+        _side_by_side(left, places, min(AT_ONCE, len(left)))
+    return [_files(source, places)[0] for source, _ in jobs]
 
 
 def _side_by_side(left, places, count):
     processes, lines = multiprocessing.get_context("spawn"), SimpleQueue()
-    lock, threads = processes.RLock(), max(1, os.cpu_count() // count)
+    lock, threads = processes.RLock(), max(1, (os.cpu_count() or 1) // count)
     stopped = threading.Event()
     for line in range(count):
         lines.put(line)
