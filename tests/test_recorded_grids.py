@@ -11,7 +11,7 @@ from xai_lib._paths import DATA
 from xai_lib.assets import load_images, load_model
 from xai_lib.evaluate import confident, grid_pg, sample_grids
 from xai_lib.evaluate.sampling import _softmax
-from xai_lib.study import recorded
+from xai_lib.study import recorded, thousandths
 
 
 def test_the_softmax_is_summed_from_the_first_class_to_the_last():
@@ -37,7 +37,7 @@ def test_the_first_grids_of_the_recorded_table_are_drawn_on_every_machine():
         (table.model == name) & (table.setting == "grid_pg") & (table["at"] == "input")
     )
     row &= (table.method == "gradient_x_input") & (table.cells == 4)
-    wanted = [float(v) / 1000 for v in table.scores[row].item().split()[:24]]
+    wanted = thousandths(table.scores[row].item())[:24]
     np.testing.assert_allclose(found.flatten(), wanted, atol=0.005)
 
 

@@ -6,7 +6,7 @@ from xai_lib.study.grid import Grid, run
 from xai_lib.study.ledger import ledger, record, rows, verdict
 from xai_lib.study.metrics import METRICS, Metric
 from xai_lib.study.parts import PROVENANCE
-from xai_lib.study.recorded import read_table, recorded, scores_by_cutoff
+from xai_lib.study.recorded import read_table, recorded, scores_by_cutoff, thousandths
 from xai_lib.study.statistics import bootstrap
 from xai_lib.study.summaries import check_table, summary
 from xai_lib.study.trial import Trial, trial
@@ -42,6 +42,7 @@ __all__ = [
     "run",
     "scores_by_cutoff",
     "summary",
+    "thousandths",
     "trial",
     "verdict",
 ]

@@ -134,5 +134,27 @@ def scores_by_cutoff(
     return cutoffs, scores, choosing
 
 
+def thousandths(text: str) -> np.ndarray:
+    """Return the scores of a row of ``localisation``, grid by grid and head by head.
+
+    Parameters
+    ----------
+    text : str
+        Whole numbers with spaces between, in 1/1000; "1000*80" is eighty times 1.
+
+    Returns
+    -------
+    array, shape (scores,)
+
+    Examples
+    --------
+    >>> thousandths("250 1000").tolist(), thousandths("1000*3").tolist()
+    ([0.25, 1.0], [1.0, 1.0, 1.0])
+    """
+    number, _, times = str(text).partition("*")
+    whole = [number] * int(times) if times else number.split()
+    return np.array(whole, dtype=float) / 1000
+
+
 def _floats(text: str) -> np.ndarray:
     return np.array(text.split(), dtype=float) / 1e4
