@@ -115,6 +115,26 @@ def test_a_target_function_is_the_class_it_names(name):
     top = model(x).argmax(1)
     by_function = make(name, model, x, lambda logits: logits.argmax(1))
     torch.testing.assert_close(by_function, make(name, model, x, top))
+    second = model(x).topk(2).indices[:, 1]
+    by_function = make(name, model, x, lambda logits: logits.topk(2).indices[:, 1])
+    torch.testing.assert_close(by_function, make(name, model, x, second))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_map_is_in_no_graph(name):
+    model, x = small_cnn().double(), images(dtype=torch.float64).requires_grad_()
+    assert not make(name, model, x).requires_grad
+
+
+def test_a_baseline_is_taken_as_it_is_meant():
+    model, x = small_cnn(), images()
+    wanted = integrated_gradients(model, x, LABELS, baseline=torch.full_like(x, 0.5))
+    other = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    found = integrated_gradients(model, x, LABELS, baseline=other)
+    torch.testing.assert_close(found, wanted)
+    assert not found.requires_grad
+    with pytest.raises(TypeError, match="baseline must be a tensor, got float"):
+        integrated_gradients(model, x, LABELS, baseline=0.0)
 
 
 def test_gradient_is_the_derivative():
@@ -301,6 +321,9 @@ def test_reductions():
     scaled = percentile_scale(images() * 7, 90)
     assert scaled.abs().max() == 1 and (scaled.abs() == 1).float().mean() < 0.11
     assert percentile_scale(torch.zeros(1, 4, 4)).abs().max() == 0
+    lonely = torch.zeros(1, 32, 32)
+    lonely[0, 3, 4], lonely[0, 5, 6] = 2e-3, -1e-3
+    assert percentile_scale(lonely)[0, [3, 5], [4, 6]].tolist() == [1.0, -0.5]
 
 
 def test_find_method():

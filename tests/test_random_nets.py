@@ -55,7 +55,21 @@ def test_redrawn_layers_lose_their_biases_and_norms_the_rest_stays():
     )
 
 
+def test_norms_of_every_kind_become_the_identity():
+    norms = nn.GroupNorm(2, 8), nn.LayerNorm([8, 4, 4]), nn.BatchNorm2d(8, affine=False)
+    net = nn.Sequential(*norms).eval()
+    for p in net.parameters():
+        p.data.fill_(7)
+    net[2].running_mean.fill_(7)
+    copy, x = redraw_weights(net), torch.randn(2, 8, 4, 4)
+    torch.testing.assert_close(copy[2](x), x, atol=1e-4, rtol=1e-4)
+    for k in (0, 1):
+        assert (copy[k].weight == 1).all() and not copy[k].bias.any()
+
+
 def test_a_layer_without_weights_is_refused():
+    with pytest.raises(ValueError, match="'0' must be no transposed convolution"):
+        redraw_weights(nn.Sequential(nn.ConvTranspose2d(3, 2, 3)).eval())
     with pytest.raises(ValueError, match="'2' must have weights, got a ReLU"):
         redraw_weights(small_cnn(), layers=["2"])
     with pytest.raises(ValueError, match="law must be one of"):

@@ -234,6 +234,28 @@ def test_a_transformer_is_forgotten_altogether():
     )
 
 
+def spread_of_attention(net, x):
+    found = []
+    for module in net.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            module.register_forward_hook(lambda m, i, out: found.append(out[0].std()))
+    with torch.no_grad():
+        net(x)
+    return torch.stack(found)
+
+
+def test_rescaled_weights_keep_the_size_of_attention():
+    torch.manual_seed(0)
+    net = VisionTransformer(16, 8, 2, 2, 8, 16, num_classes=3).eval()
+    for p in net.parameters():
+        p.data.normal_()
+    x = images()
+    fresh, same = (randomised(net, x, "input", how) for how in ("fresh", "rescaled"))
+    wanted = spread_of_attention(net, x)
+    torch.testing.assert_close(spread_of_attention(same, x), wanted)
+    assert (spread_of_attention(fresh, x) < wanted / 2).all()
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

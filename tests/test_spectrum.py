@@ -115,6 +115,8 @@ def test_power_law_noise():
     assert noise.mean((2, 3)).abs().max() < 1e-6
     assert torch.equal(noise, power_law_noise(4, (3, 10, 14), 2.0, rms=0.3, seed=2))
     assert not torch.equal(noise, power_law_noise(4, (3, 10, 14), 2.0, rms=0.3, seed=3))
+    rough = power_law_noise(4, (3, 10, 14), -2.0, rms=0.3)
+    torch.testing.assert_close(rough.square().mean((1, 2, 3)), torch.full((4,), 0.09))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -159,6 +161,7 @@ def test_gaussian_has_half_the_power_at_its_cutoff():
         (lambda: power_spectrum([1]), "tensor, got list"),
         (lambda: power_spectrum(torch.ones(2, 8, 8)), r"constant maps \[0, 1\]"),
         (lambda: power_spectrum(torch.full((1, 8, 8), math.nan)), "finite, got NaN"),
+        (lambda: power_spectrum(maps((8, 3))), "4 pixels wide .* 'hann', got 8 x 3"),
         (lambda: radial_spectrum(maps((8, 8)), window="box"), "hann, none, got 'box'"),
         (lambda: high_frequency_ratio(maps((8, 8)), above=0.5), r"\[0, 0.5\), got 0.5"),
         (lambda: spectral_slope(maps((8, 8)), low=0.4, high=0.2), "ordered"),

@@ -284,6 +284,32 @@ def test_faithfulness_is_compared_with_random_numbers_image_by_image(found):
         assert said(own, "gradient", "faithfulness").startswith(sentence)
 
 
+def with_shares(found, setting, shares):
+    """Return a trial in which gradient has these shares, a grid for each row."""
+    rows = [
+        {"method": "gradient", "grid": i, "head": k, "share": share, "layer": "input"}
+        for i, row in enumerate(shares)
+        for k, share in enumerate(row)
+    ]
+    table = type(found.tables["localisation"])(rows)
+    about = found.about | {"localisation": setting}
+    return replace(found, tables=found.tables | {"localisation": table}, about=about)
+
+
+@pytest.mark.parametrize(
+    ("shares", "sentence"),
+    [
+        ([[0.6, 0.5, 0.7, 0.4]] * 3, "Undecided on 3 grids."),
+        ([[0.6, 0.5, 0.7, 0.4]] * 4, "Points at the photograph of its class"),
+        ([[0.1, 0.2, 0.1, 0.0]] * 4, "Points away from"),
+        ([[1.0, 0.0, 0.0, 0.0]] * 8, "Undecided on 8 grids."),  # the median is 0
+    ],
+)
+def test_where_a_map_points_is_a_mean_over_enough_grids(found, shares, sentence):
+    own = with_shares(found, "grid_pg", shares)
+    assert said(own, "gradient", "grid_pg").startswith(sentence)
+
+
 def test_few_images_decide_nothing(net, folder):
     few = go(net, folder, ["gradient"], 2)
     told = conclusions(few)

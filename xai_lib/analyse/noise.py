@@ -34,7 +34,7 @@ def power_law_noise(
     noise = torch.randn((n, *shape), generator=torch.Generator().manual_seed(seed))
     if exponent:
         f = torch.fft.ifftshift(frequency_grid(*shape[-2:]))
-        gain = torch.where(f > 0, f, torch.inf) ** (-exponent / 2)
+        gain = torch.where(f > 0, f ** (-exponent / 2), 0.0)
         noise = torch.fft.ifft2(torch.fft.fft2(noise) * gain).real
     scale = noise.flatten(1).square().mean(1).sqrt()
     return noise * (rms / scale).view(n, *[1] * len(shape))

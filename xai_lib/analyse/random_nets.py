@@ -52,7 +52,8 @@ def redraw_weights(
     model : Module in eval mode; it stays as it is
     law : one of `WEIGHT_LAWS`; times sqrt(2), so that activations behind a ReLU keep
         their size (He's factor)
-    layers : names of convolutions, dense and norm layers; None for all of them
+    layers : names of convolutions, dense and norm layers (batch, layer and group norm);
+        None for all of them
     seed : of the draws
 
     Returns
@@ -62,7 +63,7 @@ def redraw_weights(
     Raises
     ------
     ValueError
-        for a layer without weights
+        for a layer without weights, and for a transposed convolution
 
     References
     ----------
@@ -83,8 +84,12 @@ def redraw_weights(
     for name in layers:
         module = find_layer(copy, name)
         if isinstance(module, NORMS):
-            module.reset_running_stats()
-            nn.init.ones_(module.weight)
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.reset_running_stats()
+            if module.weight is not None:
+                nn.init.ones_(module.weight)
+        elif isinstance(module, nn.modules.conv._ConvTransposeNd):
+            raise ValueError(f"layer {name!r} must be no transposed convolution")
         elif isinstance(module, WEIGHTED):
             n, d = len(module.weight), module.weight[0].numel()
             weight = 2**0.5 * WEIGHT_LAWS[law](n, d, g)
@@ -97,7 +102,7 @@ def redraw_weights(
     return copy
 
 
-NORMS = (nn.modules.batchnorm._BatchNorm,)
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
 def random_mlp(widths: Sequence[int], law: str = "gaussian", seed: int = 0):

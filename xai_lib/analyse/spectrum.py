@@ -10,6 +10,7 @@ from torch import Tensor
 from xai_lib._check import check_choice, check_maps
 
 WINDOWS = ("hann", "none")
+NARROWEST = 4  # pixels; of 3 the Hann window leaves the middle one
 
 
 def frequency_grid(height: int, width: int) -> Tensor:
@@ -34,6 +35,10 @@ def frequency_grid(height: int, width: int) -> Tensor:
 
 def _window(name: str, maps: Tensor) -> Tensor:
     check_choice("window", name, WINDOWS)
+    if name == "hann" and min(maps.shape[1:]) < NARROWEST:
+        size = " x ".join(map(str, maps.shape[1:]))
+        wanted = f"maps must be {NARROWEST} pixels wide and high at least"
+        raise ValueError(f"{wanted} for the window 'hann', got {size}")
     sides = [
         torch.hann_window(n, periodic=False).to(maps)
         if name == "hann"
@@ -63,7 +68,8 @@ def power_spectrum(
     Raises
     ------
     ValueError
-        if a map is constant and normalise is True: it has no spectrum
+        if a map is constant and normalise is True: it has no spectrum; if a map is
+        narrower than 4 pixels under the Hann window
 
     Notes
     -----

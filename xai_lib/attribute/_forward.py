@@ -96,7 +96,7 @@ def select(logits: Tensor, target: Target) -> Tensor:
             f"the model must return logits of shape (B, classes), "
             f"got {tuple(logits.shape)}"
         )
-    target = target(logits) if callable(target) else target
+    target = target(logits.detach()) if callable(target) else target
     classes = logits.shape[1]
     if ((target < 0) | (target >= classes)).any():
         raise ValueError(
@@ -112,6 +112,24 @@ def fixed_target(model: nn.Module, x: Tensor, target: Target) -> Tensor:
     with torch.no_grad():
         parts = [target(model(part)) for part in x.split(rows_per_pass(model, x))]
     return torch.cat(parts)
+
+
+def reference_input(x: Tensor, baseline: Tensor | None) -> Tensor:
+    """Return the baseline in x's shape, out of any graph; None is zero."""
+    if baseline is None:
+        return torch.zeros_like(x)
+    if not isinstance(baseline, Tensor):
+        raise TypeError(f"baseline must be a tensor, got {type(baseline).__name__}")
+    try:
+        start = baseline.to(x).expand_as(x)
+    except RuntimeError:
+        raise ValueError(
+            f"baseline must broadcast to x of shape {tuple(x.shape)}, "
+            f"got {tuple(baseline.shape)}"
+        ) from None
+    if not start.isfinite().all():
+        raise ValueError("baseline must be finite, got NaN or infinity")
+    return start.detach()
 
 
 def value_and_gradient(

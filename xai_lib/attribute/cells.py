@@ -8,11 +8,11 @@ from xai_lib._check import Target, check_call, check_choice, check_positive
 from xai_lib.attribute._copies import check_map, rows_of, score_copies
 from xai_lib.attribute._forward import (
     fixed_target,
+    reference_input,
     rows_per_forward,
     select,
     split,
 )
-from xai_lib.attribute.backprop.reference import reference_input
 from xai_lib.attribute.features import grid_labels
 
 

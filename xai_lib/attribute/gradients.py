@@ -11,6 +11,7 @@ from xai_lib.attribute._forward import (
     Tail,
     fixed_target,
     input_gradient,
+    reference_input,
     rows_per_pass,
     split,
     value_and_gradient,
@@ -139,8 +140,8 @@ def integrated_gradients(
         torch.as_tensor(part, dtype=x.dtype, device=x.device)
         for part in QUADRATURE[quadrature](steps)
     )
-    h, tail = split(model, x, layer)
-    start = torch.zeros_like(h) if baseline is None else baseline.expand_as(h)
+    h, tail = split(model, x.detach(), layer)
+    start = reference_input(h, baseline)
     delta = h - start
     column = (-1,) + (1,) * (h.ndim - 1)
     result = torch.empty_like(h)

@@ -70,7 +70,8 @@ def percentile_scale(maps: Tensor, percentile: float = 99.5) -> Tensor:
 
     Returns
     -------
-    Tensor, shaped like maps; a map that is zero there stays zero.
+    Tensor, shaped like maps. Where the percentile is zero, as of a map of single
+    pixels, the largest absolute value stands in its place; a map of zeros stays zero.
 
     Notes
     -----
@@ -86,5 +87,6 @@ def percentile_scale(maps: Tensor, percentile: float = 99.5) -> Tensor:
         raise ValueError(f"percentile must lie in (0, 100], got {percentile}")
     flat = maps.flatten(1).abs()
     scale = torch.quantile(flat, percentile / 100, dim=1)
+    scale = torch.where(scale > 0, scale, flat.amax(1))
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     return (maps / scale.view(-1, *[1] * (maps.ndim - 1))).clamp(-1, 1)

@@ -7,8 +7,12 @@ from torch import Tensor, nn
 
 from xai_lib._check import Target, check_call, check_positive
 from xai_lib.attribute._copies import check_map, logits_of
-from xai_lib.attribute._forward import fixed_target, rows_per_forward, split
-from xai_lib.attribute.backprop.reference import reference_input
+from xai_lib.attribute._forward import (
+    fixed_target,
+    reference_input,
+    rows_per_forward,
+    split,
+)
 from xai_lib.attribute.features import (
     Features,
     feature_labels,

@@ -17,7 +17,8 @@ SCALED = (
     nn.LayerNorm,
     nn.GroupNorm,
 )
-"""Modules whose output is proportional to (weight, bias), so it can be rescaled."""
+"""Modules whose output is proportional to (weight, bias), so it can be rescaled.
+Attention's is to those of its last map, which it does not call as a module."""
 
 SCALE_IMAGES = 16
 SEEDS = 2**31  # added to a seed, so that a net made with seed 0 is not made again
@@ -50,10 +51,11 @@ def randomised(
     (Glorot uniform, zero biases). A parameter of a module without ``reset_parameters``
     (a class token, a layer scale) is shuffled.
     "Rescaled": in one pass of the first 16 images, module by module, weight and bias of
-    each convolution, linear and norm layer are multiplied by the ratio of the output's
-    standard deviation in the trained network to that in the copy, over images,
-    channels and positions. Random upper layers then pass on what [binder2023]_ point
-    out, the size of the activations, as the trained ones do.
+    each convolution, linear and norm layer, and of the last map of each attention, are
+    multiplied by the ratio of the output's standard deviation in the trained network to
+    that in the copy, over images, channels and positions. Random upper layers then pass
+    on what [binder2023]_ point out, the size of the activations, as the trained ones
+    do.
 
     References
     ----------
@@ -123,7 +125,7 @@ def _own(module: nn.Module) -> list[Tensor]:
 def _fresh(model: nn.Module, seed: int) -> nn.Module:
     net = deepcopy(model).cpu()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(SEEDS + seed)
+        torch.default_generator.manual_seed(SEEDS + seed)  # not the GPU's
         for module in net.modules():
             reset = getattr(module, "reset_parameters", None)
             reset = reset or getattr(module, "_reset_parameters", None)
@@ -136,22 +138,30 @@ def _fresh(model: nn.Module, seed: int) -> nn.Module:
 
 
 def _visit(net: nn.Module, x: Tensor, names: list[str], hook) -> None:
-    """Run the net; hook(name, module, output) sees each scaled module's first run."""
+    """Run the net; hook(name, scaled, output) sees each scaled module's first run.
+
+    What it returns stands in the place of the output.
+    """
     seen, handles = set(), []
 
-    def once(name):
+    def once(name, scaled):
         def call(module, inputs, output):
-            if name not in seen:
-                seen.add(name)
-                return hook(name, module, output)
+            if name in seen:
+                return None
+            seen.add(name)
+            if isinstance(output, tuple):  # attention: its output and its weights
+                return hook(name, scaled, output[0]), *output[1:]
+            return hook(name, scaled, output)
 
         return call
 
     try:
         for name in names:
             module = net.get_submodule(name)
-            if isinstance(module, SCALED) and module.weight is not None:
-                handles.append(module.register_forward_hook(once(name)))
+            attention = isinstance(module, nn.MultiheadAttention)
+            scaled = module.out_proj if attention else module
+            if isinstance(scaled, SCALED) and scaled.weight is not None:
+                handles.append(module.register_forward_hook(once(name, scaled)))
         with torch.no_grad():
             net(x)
     finally:
@@ -162,19 +172,20 @@ def _visit(net: nn.Module, x: Tensor, names: list[str], hook) -> None:
 def _spreads(model: nn.Module, x: Tensor, names: list[str]) -> dict[str, Tensor]:
     spreads = {}
 
-    def note(name, module, output):
+    def note(name, scaled, output):
         spreads[name] = output.std()
+        return output
 
     _visit(model, x, names, note)
     return spreads
 
 
 def _match(net: nn.Module, x: Tensor, names: list[str], wanted) -> None:
-    def rescale(name, module, output):
+    def rescale(name, scaled, output):
         ratio = wanted[name] / output.std()
         if not (ratio.isfinite() and ratio > 0):
-            return None
-        for p in module.parameters(recurse=False):
+            return output
+        for p in scaled.parameters(recurse=False):
             p.mul_(ratio)
         return output * ratio
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -215,7 +216,8 @@ def _beyond_noise(found: Trial, table, column: str, quantity: str, form=".2f"):
 def _localisation(found: Trial) -> Iterator[dict]:
     table, test = found.tables["localisation"], found.about["localisation"]
     for name, rows in by_method(found, table, "share"):
-        row = row_of(test, test, name, rows["share"], "median", rows["grid"])
+        statistic = "median" if test == "di_full" else "mean"  # chance is a mean
+        row = row_of(test, test, name, rows["share"], statistic, rows["grid"])
         row["control"] = f"uniform map {UNIFORM}"
         row["told"] = (_places if test == "di_full" else _points)(row, name)
         yield row
@@ -232,6 +234,8 @@ def _places(row: dict, name: str) -> str:
 
 
 def _points(row: dict, name: str) -> str:
+    if math.isnan(row["low"]):
+        return row["told"]
     return sentence(
         (row["low"] - UNIFORM, row["high"] - UNIFORM),
         "Points at the photograph of its class, more than a uniform map.",

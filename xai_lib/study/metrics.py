@@ -119,7 +119,7 @@ def _sensitivity_n(
     (first, run), found = runs(x, target), maps.new_empty(len(maps), dtype=torch.double)
     for k, i in enumerate(first.tolist()):
         labels, *falls = _kept(_pixel_falls, model, x, target, i, own)
-        sums = feature_sums(R[run == k].flatten(1), labels)  # (M, K)
+        sums = feature_sums(R[run.cpu() == k].flatten(1), labels)  # (M, K)
         eps = torch.finfo(maps.dtype).eps
         found[run == k] = subset_correlation(sums, *falls, eps).to(found)
     return found.to(x)

@@ -12,7 +12,7 @@ from xai_lib.study.units import CONTROLS
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-FEWEST = 4  # on fewer images all lie on one side too often by luck, 2 / 2^n
+FEWEST = 4  # on fewer images, or grids, all lie on one side too often by luck, 2 / 2^n
 
 
 def unfiltered(found: Trial) -> DataFrame:
@@ -58,7 +58,7 @@ def interval_of(values: Series, statistic="mean", groups=None) -> tuple[float, f
     kept = values.notna()
     groups = None if groups is None else groups[kept].tolist()
     values = values[kept].tolist()
-    if len(set(groups) if groups else values) < (2 if groups else FEWEST):
+    if len(set(groups) if groups else values) < FEWEST:
         return math.nan, math.nan
     return bootstrap(values, statistic, groups=groups)
 

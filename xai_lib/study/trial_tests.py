@@ -29,7 +29,7 @@ from xai_lib.study.units import CONTROLS
 SSIM_SIDE = 5  # smaller maps, as of a CAM on a small image, are scaled up to the image
 CHANNELS = 8  # a lowest layer has at least as many, or chance is near 1
 VECTORS = 5
-GRIDS = 2
+GRIDS = 4  # as many as an interval needs
 CELLS = 4
 NOT_ASKED = "not asked: it is no single backward pass with rules"
 

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib._check import Target, check_call, check_choice
-from xai_lib.attribute._forward import fixed_target
-from xai_lib.attribute.backprop.reference import reference_input
+from xai_lib.attribute._forward import fixed_target, reference_input
 from xai_lib.attribute.backprop.relevance_rules import EPSILON, stabilise
 
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
@@ -71,6 +70,7 @@ def layer_recursion(
     if baseline is not None and not differs:
         raise ValueError("lrp_epsilon has no baseline, got one")
     layers = opened(model, differs)
+    x = x.detach()
     b, c = reference_input(x, baseline), fixed_target(model, x, target)
     h, h0 = outputs(layers, x), outputs(layers, b)
     d = [a - a0 for a, a0 in zip(h, h0, strict=True)] if differs else h

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib._check import Target, check_call, check_choice
-from xai_lib.attribute._forward import fixed_target, rows_per_pass
+from xai_lib.attribute._forward import fixed_target, reference_input, rows_per_pass
 from xai_lib.attribute.backprop._run import run
 from xai_lib.attribute.backprop.composites import COMPOSITES
 from xai_lib.attribute.backprop.engine import ModifiedBackprop
@@ -80,24 +80,6 @@ def deeplift(
         for part in parts
     ]
     return torch.cat(found)
-
-
-def reference_input(x: Tensor, baseline: Tensor | None) -> Tensor:
-    """Return the baseline in x's shape; None is zero."""
-    if baseline is None:
-        return torch.zeros_like(x)
-    if not isinstance(baseline, Tensor):
-        raise TypeError(f"baseline must be a tensor, got {type(baseline).__name__}")
-    try:
-        start = baseline.to(x).expand_as(x)
-    except RuntimeError:
-        raise ValueError(
-            f"baseline must broadcast to x of shape {tuple(x.shape)}, "
-            f"got {tuple(baseline.shape)}"
-        ) from None
-    if not start.isfinite().all():
-        raise ValueError("baseline must be finite, got NaN or infinity")
-    return start
 
 
 def _attributed(model, x, start, target, rule: str, layer: str | None) -> Tensor:

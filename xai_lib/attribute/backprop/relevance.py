@@ -67,7 +67,14 @@ def deep_taylor(
 ) -> Tensor:
     """Return the deep Taylor decomposition with pixels in a box.
 
-    Parameters, Returns and Raises as `lrp`.
+    Parameters
+    ----------
+    model, x, target, layer : as `gradient`
+
+    Returns
+    -------
+    Tensor, signed; x's shape, or the shape of the layer's output. Its sum is not bound
+    to the logit: see the notes.
 
     Notes
     -----
@@ -75,6 +82,11 @@ def deep_taylor(
     the last linear map, which has no ReLU behind it, w^2; BatchNorm that cannot be
     folded, w^2; elsewhere the plain gradient, as iNNvestigate does. [sixt2020]_ takes
     the range of one example image for all.
+
+    The plain gradient hands the whole signal to either branch of a residual sum, so a
+    residual network's map sums to a multiple of the logit, and an average pool hands
+    some to units that were not active, where it is lost. It takes any operation:
+    nothing is refused, where `lrp` would refuse what has no rule.
 
     References
     ----------

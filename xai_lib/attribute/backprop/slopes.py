@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib._check import Target, check_call, check_choice, check_positive
-from xai_lib.attribute._forward import fixed_target, rows_per_pass
+from xai_lib.attribute._forward import fixed_target, reference_input, rows_per_pass
 from xai_lib.attribute.backprop._run import backward, run
 from xai_lib.attribute.backprop.engine import Composite, ModifiedBackprop
 from xai_lib.attribute.backprop.op import Op, Rule
-from xai_lib.attribute.backprop.reference import reference_input
 from xai_lib.attribute.backprop.reference_rules import average, halves, split_maximum
 from xai_lib.attribute.backprop.relevance_rules import EPSILON, stabilise
 from xai_lib.attribute.backprop.rules import gradient
@@ -209,6 +208,7 @@ def unified(
     chosen = UNIFIED[method]
     if baseline is not None and not chosen.difference:
         raise ValueError(f"{method} has no baseline, got one")
+    x = x.detach()
     b, c = reference_input(x, baseline), fixed_target(model, x, target)
     own = {"baseline": b} if chosen.slope == "average" else {}
     nodes, weights = QUADRATURE["gauss_legendre"](steps) if chosen.path else ([1], [1])
