@@ -46,7 +46,9 @@ address: install
 	$(PY) book/address.py
 
 clean:
-	rm -rf _build .pytest_cache .ruff_cache .coverage
+	rm -rf .pytest_cache .ruff_cache .coverage
+	[ ! -d _build ] || find _build -mindepth 1 -maxdepth 1 \
+	  ! -name results ! -name models -exec rm -rf {} +
 
 install: $(STAMP)
 

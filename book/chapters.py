@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 import time
+import tomllib
 import warnings
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from queue import SimpleQueue
@@ -47,15 +48,31 @@ def _files(source, places):
     return places.executed / source.name, places.executed / f"{source.stem}.json"
 
 
+def _recorded(source, places):
+    """Return a hash of what a chapter has recorded."""
+    there = [path for path in ledger_files(source, places) if path.exists()]
+    return digest(there, places.ledger)
+
+
 def unchanged(source, places, parameters):
     """Return whether a chapter ran as it stands, and say so."""
     done, note = _files(source, places)
     before = json.loads(note.read_text()) if done.exists() and note.exists() else {}
     if before.get("key") != key_of(source, places.root, parameters):
         return False
+    if before.get("recorded") != _recorded(source, places):
+        return False
     took = seconds(before["seconds"])
     print(f"  {source.stem}: unchanged since it ran ({took} then)")
     return True
+
+
+def ledger_files(source, places):
+    """Return the ledger's files of the claims that a chapter decides."""
+    path = places.root / "data/claims.toml"
+    claims = tomllib.loads(path.read_text())["claim"] if path.exists() else []
+    mine = [claim["id"] for claim in claims if claim["chapter"] == source.stem]
+    return [places.ledger / f"{name}.json" for name in mine]
 
 
 def run(source, places, parameters, line=0):
@@ -81,11 +98,13 @@ def run(source, places, parameters, line=0):
         return done
     key = key_of(source, places.root, parameters)
     _say(f"  {name}: running")
-    note.unlink(missing_ok=True)
+    for stale in [note, *ledger_files(source, places)]:  # parts may be gone
+        stale.unlink(missing_ok=True)
     start = time.time()
     _execute(source, done, places, parameters, line)
     took = time.time() - start
-    note.write_text(json.dumps({"key": key, "seconds": took, "parameters": parameters}))
+    about = {"key": key, "seconds": took, "parameters": parameters}
+    note.write_text(json.dumps(about | {"recorded": _recorded(source, places)}))
     _say(f"  {name}: {seconds(took)}")
     return done
 

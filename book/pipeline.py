@@ -43,14 +43,30 @@ from staging import (
     write,
 )
 
+from xai_lib._paths import cache_dir
 
-def parameters_of(places, source):
-    """Return what the profile sets for a chapter."""
+
+def profile_of(places):
+    """Return what the profile sets, by chapter."""
     profiles = tomllib.loads((places.root / "notebooks/profiles.toml").read_text())
     if places.profile not in profiles:
         known = ", ".join(profiles)
         raise StepError(f"profile must be one of {known}, got {places.profile}")
-    return profiles[places.profile].get(source.stem, {})
+    return profiles[places.profile]
+
+
+def parameters_of(places, source):
+    """Return what the profile sets for a chapter."""
+    return profile_of(places).get(source.stem, {})
+
+
+def _cached(places, names):
+    """Return a hash of the assets' catalogue and of what the cache folder holds."""
+    folder = cache_dir()
+    there = folder.iterdir() if folder.is_dir() else []
+    held = sorted((p.name, p.stat().st_size) for p in there if p.is_file())
+    catalogue = files_below(places.root / "data/assets.toml")
+    return digest(catalogue, places.root, names, str(folder), held)
 
 
 def assets(places):
@@ -59,12 +75,11 @@ def assets(places):
     for source in chapter_sources(places.root):
         names += nbformat.read(source, 4).metadata.get("assets", [])
     names = list(dict.fromkeys(names))
-    key = digest(files_below(places.root / "data/assets.toml"), places.root, names)
     note = places.work / "assets.key"
-    if not names or (note.exists() and note.read_text() == key):
+    if not names or note.exists() and note.read_text() == _cached(places, names):
         return
     run([sys.executable, "-m", "xai_lib.assets", "fetch", *names], places)
-    write(note, key.encode())
+    write(note, _cached(places, names).encode())
 
 
 def run_chapters(places):
@@ -134,7 +149,12 @@ def serve(places, port):
     handler = functools.partial(
         http.server.SimpleHTTPRequestHandler, directory=str(places.html)
     )
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except OSError as error:
+        advice = f"another one: make serve PORT={port + 1}"
+        raise StepError(f"port {port}: {error.strerror}; {advice}") from None
+    with server:
         print(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)")
         try:
             server.serve_forever()
@@ -170,6 +190,8 @@ def main(arguments=None):
     given = parser.parse_args(arguments)
     places = Places(given.root.resolve(), given.profile)
     try:
+        if given.step == "all":
+            profile_of(places)
         if given.step == "serve":
             serve(places, given.port)
         for step in ACTIONS if given.step == "all" else [given.step]:

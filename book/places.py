@@ -101,7 +101,12 @@ def environment(places):
     """Return what a chapter or a script of the book finds in its environment."""
     before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     ours = [str(places.root), str(places.root / "book")]
-    return {
+    folders = {
+        name: str(Path(os.environ[name]).expanduser().absolute())
+        for name in ("XAI_LIB_CACHE", "XAI_LIB_MIRROR")
+        if os.environ.get(name)
+    }  # a chapter runs in a folder of its own
+    return folders | {
         "PYTHONPATH": os.pathsep.join(dict.fromkeys([*ours, *filter(None, before)])),
         "XAI_LIB_LEDGER": str(places.ledger),
         "JUPYTER_PREFER_ENV_PATH": "1",  # this venv's kernel, not the user's

@@ -137,6 +137,31 @@ def test_missing_page_and_other_content(tiny, server):
         fetch("tiny_photos")
 
 
+def test_an_archive_damaged_inside_is_one_more_source_that_failed(place, server):
+    blob = io.BytesIO()
+    with zipfile.ZipFile(blob, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("n00_0.png", bytes(100) + os.urandom(100))
+    damaged = bytearray(blob.getvalue())
+    damaged[45:60] = bytes(15)
+    server.files["/tiny-photos-master.zip"] = bytes(damaged)
+    use(place, tiny_photos(web(server)))
+    with pytest.raises(AssetError, match="tiny-photos-master.zip cannot be opened"):
+        fetch("tiny_photos")
+
+
+def test_a_host_is_asked_again_after_a_while(place, monkeypatch):
+    monkeypatch.setattr(download, "ASK_AGAIN_SECONDS", 0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        url = f"http://127.0.0.1:{port}/a.zip"
+        use(place, tiny_photos({"kind": "url", "url": url, "file": "a.zip"}))
+        with pytest.raises(AssetError, match="no connection to 127.0.0.1"):
+            fetch("tiny_photos")
+        free.listen()
+        download._check_reachable(url)
+
+
 def test_unreachable_host_is_asked_once(place, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -498,7 +523,7 @@ def test_a_pickle_that_runs_code_is_refused(place, monkeypatch, form):
     else:
         pickle.dump(OrderedDict(a=Evil()), blob)
     (folder / "net.pth").write_bytes(blob.getvalue())
-    monkeypatch.setattr(download, "_unreachable", {"x": "no network in this test"})
+    monkeypatch.setattr(download, "_unreachable", {})
     with pytest.raises(AssetError, match="holds no such weights .UnpicklingError"):
         fetch("tiny")
     assert not (place / "evil").exists()

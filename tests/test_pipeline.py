@@ -148,6 +148,25 @@ def test_if_one_chapter_fails_the_others_end_and_no_further_one_begins(book):
     assert [path.name for path in sorted(book.executed.glob("?.ipynb"))] == ["b.ipynb"]
 
 
+def test_a_chapter_that_runs_again_records_all_of_its_claims_anew(book):
+    claims = '[[claim]]\nid = "A"\nchapter = "a"\n[[claim]]\nid = "B"\nchapter = "b"\n'
+    (book.root / "data/claims.toml").write_text(claims)
+    book.ledger.mkdir(parents=True)
+    for name in "AB":
+        (book.ledger / f"{name}.json").write_text("[]")
+    source = book.root / "notebooks/a.ipynb"
+    write = "import os, pathlib; here = pathlib.Path(os.environ['XAI_LIB_LEDGER'])"
+    cells = [code(write), code("print([p.name for p in here.glob('*.json')])")]
+    nbformat.write(
+        notebook(*cells, code("(here / 'A.json').write_text('[1]')")), source
+    )
+    ((done),) = chapters.run_all([(source, {})], book)
+    assert nbformat.read(done, 4).cells[1].outputs[0].text == "['B.json']\n"
+    assert chapters.unchanged(source, book, {})
+    (book.ledger / "A.json").unlink()  # as the advice beside a damaged one says
+    assert not chapters.unchanged(source, book, {})
+
+
 @pytest.mark.parametrize(
     "name", ["xai_lib/new.py", "data/new.toml", "data/results/a.csv"]
 )

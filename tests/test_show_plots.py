@@ -175,6 +175,13 @@ def test_interval_plot_draws_each_interval_and_its_dot():
     assert [t.get_text() for t in figure.legends[0].texts] == ["r", "m"]
 
 
+def test_every_group_has_its_dots_however_many_there_are():
+    groups = [f"net{k}" for k in range(8)]
+    values = {"a": {group: (k, k - 1, k + 1) for k, group in enumerate(groups)}}
+    figure = interval_plot(values, groups=groups, xlabel="slope")
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == groups
+
+
 def test_interval_plot_without_groups_has_no_legend():
     figure = interval_plot({"a": (1, 0, 2)}, xlabel="share", reference=0.5)
     drawn(figure)

@@ -112,6 +112,20 @@ def test_a_reported_quantity_is_kept_but_decides_nothing():
     assert verdict("P4-1").status == "not yet run"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="rights of another kind")
+def test_others_may_read_it_as_the_umask_says(folder):
+    before = os.umask(0o027)
+    try:
+        write()
+        (path,) = folder.glob("P4-1.json")
+        assert path.stat().st_mode & 0o777 == 0o640
+        path.chmod(0o664)
+        write(value=8.5)
+        assert path.stat().st_mode & 0o777 == 0o664  # as it was
+    finally:
+        os.umask(before)
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_other(folder, monkeypatch):
     write()
     before = (folder / "P4-1.json").read_bytes()

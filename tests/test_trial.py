@@ -310,6 +310,24 @@ def test_where_a_map_points_is_a_mean_over_enough_grids(found, shares, sentence)
     assert said(own, "gradient", "grid_pg").startswith(sentence)
 
 
+def test_a_method_that_fails_on_all_images_at_once_is_noted(net, tmp_path, monkeypatch):
+    method = METHODS["gradient"]
+    for k in range(9):  # the grid takes eight at a time
+        Image.new("RGB", (16, 16), (25 * k, 9 * k, 200)).save(tmp_path / f"{k}.png")
+
+    def narrow(model, x, target, **own):
+        if len(x) > 8:
+            raise RuntimeError("out of memory")
+        return method.function(model, x, target, **own)
+
+    monkeypatch.setitem(METHODS, "gradient", replace(method, function=narrow))
+    found = go(net, tmp_path, ["gradient", "grad_cam"], 9)
+    assert set(found.maps) == {"grad_cam", "random", "edges"}
+    own = found.notes[found.notes["test"] == "maps"]
+    assert own[["method", "note"]].values.tolist() == [["gradient", "out of memory"]]
+    assert show.report(found, tmp_path / "page.html").is_file()
+
+
 def test_few_images_decide_nothing(net, folder):
     few = go(net, folder, ["gradient"], 2)
     told = conclusions(few)

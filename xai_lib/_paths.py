@@ -14,7 +14,7 @@ DATA = _CHECKOUT if (_CHECKOUT / "assets.toml").is_file() else _PACKAGE / "_data
 def cache_dir() -> Path:
     """Return the cache folder: ``XAI_LIB_CACHE``, else the platform's own."""
     if chosen := os.environ.get("XAI_LIB_CACHE"):
-        return Path(chosen).expanduser()
+        return Path(chosen).expanduser().absolute()
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA", "~\\AppData\\Local")
     elif sys.platform == "darwin":

@@ -54,7 +54,7 @@ class _OnlyArrays(pickle.Unpickler):
             return getattr(np, name)
         if re.fullmatch(r"numpy\._?core\.multiarray", module):
             if name == "_reconstruct":
-                return np._core.multiarray._reconstruct
+                return np.zeros(0).__reduce__()[0]
         if (module, name) == ("_codecs", "encode"):
             return lambda text, encoding: text.encode(encoding)
         raise pickle.UnpicklingError(f"{module}.{name} is not allowed in images")

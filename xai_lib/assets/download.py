@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import http.client
+import math
 import os
 import re
 import shutil
@@ -23,7 +24,8 @@ CONNECT_SECONDS = 5
 READ_SECONDS = 10
 CLIENT_SECONDS = 900
 _CHUNK = 1 << 18
-_unreachable: dict[str, str] = {}
+_unreachable: dict[str, tuple[float, str]] = {}  # when, and what it said
+ASK_AGAIN_SECONDS = 60
 
 
 class SourceError(Exception):
@@ -104,11 +106,12 @@ def _append(url: str, part: Path, progress: Progress) -> None:
 
 
 def _check_reachable(url: str) -> None:
-    """Fail within seconds, and once per process, when a host does not answer."""
+    """Fail within seconds, and once per minute, when a host does not answer."""
     parts = urllib.parse.urlsplit(url)
     host = parts.hostname or ""
-    if host in _unreachable:
-        raise SourceError(_unreachable[host])
+    asked, said = _unreachable.get(host, (-math.inf, ""))
+    if time.monotonic() - asked < ASK_AGAIN_SECONDS:
+        raise SourceError(said)
     proxies = urllib.request.getproxies()
     if parts.scheme in proxies and not urllib.request.proxy_bypass(host):
         return
@@ -116,8 +119,9 @@ def _check_reachable(url: str) -> None:
     try:
         socket.create_connection((host, port), CONNECT_SECONDS).close()
     except OSError as error:
-        _unreachable[host] = f"no connection to {host}: {_reason(error)}"
-        raise SourceError(_unreachable[host]) from error
+        said = f"no connection to {host}: {_reason(error)}"
+        _unreachable[host] = time.monotonic(), said
+        raise SourceError(said) from error
 
 
 def _reason(error: BaseException) -> str:
@@ -142,8 +146,12 @@ def _by_client(source: Source, part: Path, label: str) -> None:
         except SourceError:
             progress.end("failed")
             raise
+        written = next(out.iterdir(), None)
+        if written is None:
+            progress.end("failed")
+            raise SourceError(f"{Path(command[0]).stem} wrote no file where it should")
         progress.end("downloaded")
-        os.replace(next(out.iterdir()), part)
+        os.replace(written, part)
 
 
 def _pip(source: Source, here: Path) -> tuple[list[str], dict[str, str]]:

@@ -129,7 +129,7 @@ def _check(asset: Asset, content: Content) -> Content:
 def mirrors() -> list[Path]:
     """Return the folders to look into before any download."""
     chosen = os.environ.get("XAI_LIB_MIRROR")
-    first = [Path(chosen).expanduser()] if chosen else []
+    first = [Path(chosen).expanduser().absolute()] if chosen else []
     return [*first, cache_dir() / "by-hand"]
 
 

@@ -3,9 +3,13 @@
 import fnmatch
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from .catalog import Source
+
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError)
+BROKEN += (RuntimeError,)  # an encrypted or unknown entry of a zip file
 
 
 def members_of(source: Source, path: Path) -> dict[str, bytes]:
@@ -22,7 +26,7 @@ def members_of(source: Source, path: Path) -> dict[str, bytes]:
         files = (_from_zip if zipfile.is_zipfile(path) else _from_tar)(
             path, source.member
         )
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+    except BROKEN as error:
         raise ValueError(f"{path.name} cannot be opened: {error}") from error
     if not files:
         raise ValueError(f"{path.name} holds no file {source.member}")

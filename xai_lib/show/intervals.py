@@ -1,6 +1,7 @@
 """Dots and their intervals by method, for one number per method and model."""
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -54,7 +55,7 @@ def interval_plot(
         colour = method_colour(name, row)
         if row % 2:
             axis.axhspan(row - 0.5, row + 0.5, color="#f4f5f7", zorder=0)
-        for group, step, marker in zip(groups, steps, _MARKERS, strict=False):
+        for group, step, marker in zip(groups, steps, cycle(_MARKERS), strict=False):
             entry = values[name] if group is None else values[name].get(group)
             if entry is not None:
                 where = name if group is None else f"{name}, {group}"
@@ -81,6 +82,6 @@ def _group_legend(axis, groups) -> None:
         return
     handles = [
         axis.plot([], [], marker, color=INK, label=group, linestyle="none")[0]
-        for group, marker in zip(groups, _MARKERS, strict=False)
+        for group, marker in zip(groups, cycle(_MARKERS), strict=False)
     ]
     axis.figure.legend(handles=handles, loc="outside upper center", ncols=len(groups))

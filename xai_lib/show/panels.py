@@ -1,6 +1,7 @@
 """Small multiples: one panel per network, the same axes in all of them."""
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -45,7 +46,9 @@ def _log_axis(axis, which: str) -> None:
 def _references(axis, draw, references, panel: str) -> list:
     """Draw grey lines by draw(value, **style); return handles of those drawn."""
     handles = []
-    for (label, value), style in zip((references or {}).items(), _DASHES, strict=False):
+    for (label, value), style in zip(
+        (references or {}).items(), cycle(_DASHES), strict=False
+    ):
         value = value.get(panel) if isinstance(value, Mapping) else value
         if value is not None:
             options = {"color": SOFT, "linestyle": style, "linewidth": 1.3}

@@ -51,7 +51,7 @@ def commit() -> str:
 
     An installed library that happens to lie below someone's checkout has none.
     """
-    head = _git("rev-parse", "--show-toplevel", "HEAD").split()
+    head = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
     if len(head) != 2 or Path(head[0]).resolve() != PACKAGE.parent:
         return "not in a checkout"
     changed = _git("status", "--porcelain", "--", PACKAGE.name)

@@ -257,8 +257,11 @@ def _tested(case: Case, own: dict[str, dict], names: list[str], progress: bool):
             done += 1
             if line:
                 line.show(done)
-        R = explain(case.net.model, case.x, case.c)
-        maps[name] = reduction_of(name)(R[:EXAMPLES]).cpu()
+        try:
+            R = explain(case.net.model, case.x, case.c)
+            maps[name] = reduction_of(name)(R[:EXAMPLES]).cpu()
+        except Exception as error:
+            notes.append({"test": "maps", "method": name, "note": reason(error)})
     if line:
         line.end(f"{done - len(notes)} done, {len(notes)} without a number")
     tables = {test: _table(rows, names) for test, rows in found.items()}

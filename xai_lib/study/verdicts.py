@@ -55,7 +55,8 @@ def decide(claim: Claim, rows: Sequence[dict]) -> Verdict:
     -------
     Verdict
         "holds" if every check passes, "holds in part" if some do, "does not hold" if
-        none does; "not yet run" without rows; "not testable here" if the claim says so.
+        none does and one at least fails; "not yet run" without rows; "not testable
+        here" if the claim says so, or if every check is undecided.
 
     Notes
     -----
@@ -72,8 +73,11 @@ def decide(claim: Claim, rows: Sequence[dict]) -> Verdict:
     passed = sum(check.result == "pass" for check in judged)
     if passed == len(checks):
         status = "holds"
+    elif passed:
+        status = "holds in part"
     else:
-        status = "holds in part" if passed else "does not hold"
+        refuted = any(check.result == "fail" for check in judged)
+        status = "does not hold" if refuted else "not testable here"
     return Verdict(status, _reason(checks, passed, len(judged)), checks)
 
 
