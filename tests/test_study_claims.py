@@ -43,9 +43,11 @@ meaning = "m"
 
 
 def fingerprint() -> list[str]:
-    """Return one line per criterion, with a digest of its meaning."""
+    """Return a line per claim and per criterion, with a digest of what they say."""
     lines = []
     for claim in load_claims().values():
+        said = f"{claim.claim} {claim.rule} {claim.control}".encode()
+        lines.append(f"{claim.id} {hashlib.sha256(said).hexdigest()[:10]}")
         for c in claim.criteria:
             digest = hashlib.sha256(c.meaning.encode()).hexdigest()[:10]
             lines.append(f"{claim.id} {c.quantity} {c.op} {c.threshold} {digest}")
