@@ -83,8 +83,8 @@ NOTES = {
     "of another class",
     "scores": "image by image, in 1/10000; nan where undefined",
     "time": "seconds of the processor for one map, median over images; Ablation-CAM on "
-    "photographs and occlusion on resnet50_caffe: on a processor that takes 2.5 times "
-    "as long (median over methods)",
+    "efficientnet_lite0 and resnet18 and occlusion on resnet50_caffe: on a processor "
+    "that takes 2.5 times as long (median over methods)",
 }
 KEPT = ["insertion", "deletion", *MANY[1:], *FEW]
 
