@@ -213,12 +213,16 @@ def test_rescaled_weights_keep_the_size_of_every_output(make):
             assert cos.item() == pytest.approx(1)
 
 
-def test_a_transformer_is_forgotten_altogether():
+def transformer():
     torch.manual_seed(0)
     net = VisionTransformer(16, 8, 2, 2, 8, 16, num_classes=3).eval()
     for p in net.parameters():
         p.data.normal_()
-    x = images()
+    return net
+
+
+def test_a_transformer_is_forgotten_altogether():
+    net, x = transformer(), images()
     names = modules_from(net, x, "encoder.layers.encoder_layer_1")
     assert all("layer_0" not in n for n in names) and "heads.head" in names
     inner = [n for n in names if n.endswith("self_attention")]
@@ -245,11 +249,7 @@ def spread_of_attention(net, x):
 
 
 def test_rescaled_weights_keep_the_size_of_attention():
-    torch.manual_seed(0)
-    net = VisionTransformer(16, 8, 2, 2, 8, 16, num_classes=3).eval()
-    for p in net.parameters():
-        p.data.normal_()
-    x = images()
+    net, x = transformer(), images()
     fresh, same = (randomised(net, x, "input", how) for how in ("fresh", "rescaled"))
     wanted = spread_of_attention(net, x)
     torch.testing.assert_close(spread_of_attention(same, x), wanted)
