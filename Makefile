@@ -7,6 +7,10 @@ PROFILE ?= laptop
 PORT ?= 8000
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+# glibc gives large blocks back at once and fetches them anew, page by page: it shall not
+export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
+export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
+export MALLOC_TOP_PAD_ ?= 67108864
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 .PHONY: book quick test slow browser colab bench assets serve lint address clean install

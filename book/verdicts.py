@@ -39,8 +39,9 @@ was run. A condition is checked for every part (a model, or a model and a method
 - it is **undecided** if the interval contains the threshold. Undecided does not pass.
 
 The claim **holds** if every check passes, **holds in part** if some do, and **does not
-hold** if none does. A condition without a number has not passed yet. A claim that we
-have no means to test is **not testable here**.
+hold** if none does and one at least fails. A condition without a number has not passed
+yet. A claim that we have no means to test, or whose every check is undecided, is **not
+testable here**.
 
 Intervals are bootstrap intervals over images unless the condition says otherwise. A
 *recorded* number comes from the larger run whose table lies in `data/results`, a *live*
