@@ -92,6 +92,39 @@ def test_a_grid_goes_on_from_the_recorded_table(
     assert found == len(mine) == len(grid.methods) * 4 * len(names)
 
 
+def test_a_table_of_other_settings_is_not_gone_on_from(reranked, monkeypatch):
+    monkeypatch.setitem(reranked.NOTES, "maps", "integrated gradients 50 steps")
+    with pytest.raises(SystemExit, match="made with other maps: METHODS' settings"):
+        reranked.restore(["cifar_vgg11"], ["slow_few"])
+
+
+def test_a_published_row_keeps_its_images(reranked, tmp_path):
+    columns = "model,method,cutoff,quantity,n,mean,seconds,scores,refused".split(",")
+    held = recorded("reranked")
+    row = held[(held.model == "cifar_vgg11") & (held.n == 100)].iloc[0]
+    key = row.model, row.method, f"{row.cutoff:g}", row.quantity
+    reranked.refuse_fewer([(*key, 100, 0.1, 0.1, row.scores, "")], columns)
+    fewer = " ".join(row.scores.split()[:10])
+    with pytest.raises(SystemExit, match="must keep its 100 images, got 10: restore"):
+        reranked.refuse_fewer([(*key, 10, 0.1, 0.1, fewer, "")], columns)
+
+
+def test_units_that_failed_are_not_published(reranked, tmp_path):
+    grid = reranked.grid_of("cifar_vgg11", "slow_few", 10, ["rise"])
+    reranked.restore(["cifar_vgg11"], ["slow_few"])
+    out = tmp_path / "cifar_vgg11~slow_few.csv"
+    table = reranked.run(grid, out, progress=False)
+    assert reranked.failures(table) == 0
+    lines = out.read_text().splitlines()
+    names = next(line for line in lines if line.startswith("model,")).split(",")
+    with open(out, "a", newline="") as file:
+        row = dict.fromkeys(names, "") | {"model": "cifar_vgg11", "method": "rise"}
+        row |= {"note": "failed: out of memory", "commit": "abc", "cutoff": "inf"}
+        file.write(",".join(row.values()) + "\n")
+    with pytest.raises(SystemExit, match="few.csv: 1 rows failed; run it again"):
+        reranked.tables()
+
+
 def test_a_table_of_other_versions_is_not_gone_on_from(reranked, monkeypatch):
     other = "xai_lib 0.0.0, torch 1.0, Python 3.11"
     monkeypatch.setattr(reranked, "versions", lambda: other)

@@ -36,9 +36,8 @@ def test_a_later_run_adds_and_replaces_but_never_loses(tables, tmp_path):
     head = path.read_text()
     assert "# commit: c1 and c2\n" in head
     assert "# date: 2026-01-01 and 2026-01-02\n" in head
-    assert (
-        "# runs: 2 rows of the last run, 1 of earlier ones, which took 10 s\n" in head
-    )
+    said = "1 of earlier ones, in a table whose last run took 10 s"
+    assert f"# runs: 2 rows of the last run, {said}\n" in head
     assert not list(tmp_path.glob(".*"))
 
 
@@ -60,6 +59,14 @@ def test_a_run_that_fails_leaves_the_old_table(tables, tmp_path):
     with pytest.raises(RuntimeError):
         tables.write_table("t.csv", HEAD.format("c2", 2, 1), COLUMNS, rows())
     assert (tmp_path / "t.csv").read_text() == before
+
+
+def test_a_commit_is_shortened_and_its_changes_are_told(tables):
+    whole = "0123456789abcdef0123456789abcdef01234567"
+    made = {whole, f"{whole}+changes", f"{whole[:12]}+changes", "not in a checkout"}
+    head = tables.head_of("s.py", made, 1.0, {}, device="GPU")
+    commits = f"{whole[:12]} and {whole[:12]}+changes and not in a checkout"
+    assert f"# commit: {commits}\n" in head and "# device: GPU\n" in head
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)

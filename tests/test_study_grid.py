@@ -235,6 +235,63 @@ def test_other_weights_and_pixels_have_other_keys(folder, tmp_path):
     assert moved.key == before.key != turned.key
 
 
+def test_a_model_of_ones_own_is_known_by_more_than_its_weights(folder):
+    kept = tiny("0")
+
+    def changed(pool=None, transform=kept.transform):
+        net = nn.Sequential(*kept.model)
+        net[2] = pool or net[2]
+        made = replace(kept, model=net.eval(), transform=transform)
+        return plan(quick(folder), lambda name: made)[0].key
+
+    keys = [
+        changed(),
+        changed(nn.AvgPool2d(2)),
+        changed(nn.MaxPool2d(2, ceil_mode=True)),
+    ]
+    keys += [changed(transform=lambda x: kept.transform(x) - 0.4)]
+    assert len({*keys}) == 4 and changed() == keys[0] == planned(folder)[0].key
+
+    class Halved(nn.MaxPool2d):
+        def forward(self, x):
+            return super().forward(x) / 2
+
+    class Doubled(nn.MaxPool2d):
+        def forward(self, x):
+            return super().forward(x) * 2
+
+    Doubled.__name__ = "Halved"  # the same words in repr
+    assert changed(Halved(2)) != changed(Doubled(2))
+
+
+def test_metrics_in_another_order_keep_their_columns(folder, tmp_path):
+    names, free = ["deletion", "high_frequency_ratio"], {"methods": ["gradient"]}
+    whole = go(quick(folder, metrics=names, **free), tmp_path / "whole.csv")
+    out = tmp_path / "grid.csv"
+    go(quick(folder, metrics=names, n=2, **free), out)
+    table = go(quick(folder, metrics=names[::-1], **free), out)
+    assert [c for c in table if c in names] == names[::-1]
+    assert table[names].equals(whole[names])
+
+
+@pytest.mark.parametrize("left", [0, 1, 200, -1, -40])
+def test_a_part_that_was_cut_short_is_computed_again(folder, tmp_path, left):
+    out, grid = tmp_path / "grid.csv", quick(folder)
+    go(grid, out)
+    first, (path, *_) = same(out), parts(out)
+    text = path.read_bytes()
+    path.write_bytes(text[:left])
+    go(grid, out)
+    assert same(out) == first and path.read_bytes().count(b"\n") == text.count(b"\n")
+
+
+def test_a_commit_that_looks_like_a_number_stays_a_text(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("# script: s.py\ncommit,key,value\n5335011e6732,012345678901,1.5\n")
+    table = read_table(path)
+    assert table.iloc[0].tolist() == ["5335011e6732", "012345678901", 1.5]
+
+
 def test_a_worker_with_other_weights_or_images_says_so(folder):
     (unit, *_) = planned(folder)
     for what in ("weights", "pixels", "versions"):
@@ -365,6 +422,8 @@ def test_only_what_the_model_classifies_correctly(folder, tmp_path):
     table = go(quick(tmp_path, n=2, **own), tmp_path / "b.csv")
     assert table["image"].unique().tolist() == ["1.png", "2.png"]
     assert (table["label"] == table["target"]).all()
+    (unit,) = planned(tmp_path, n=1, **own)  # four images are enough, of five
+    assert (unit.read, unit.places, unit.names) == (4, (1,), ("1.png",))
     with pytest.raises(ValueError, match="at least, got 3 of 5 that 0 class"):
         go(quick(tmp_path, n=4, **own), tmp_path / "b.csv")
     with pytest.raises(ValueError, match="needs labelled images"):
@@ -409,7 +468,10 @@ def test_random_maps_differ_by_image_and_seed_and_know_no_model():
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"kind": "box"}, "kind must be one of disc, gaussian, kernel, got 'box'"),
         ({"reading": "abs"}, "reading must be one of rectified, signed, got 'abs'"),
-        ({"device": "tpu"}, "device must be one of cpu, cuda, got 'tpu'"),
+        ({"device": "tpu"}, "device must be 'cpu', 'cuda' or 'cuda:1', got 'tpu'"),
+        ({"device": "cuda:x"}, "device must be 'cpu', 'cuda' or .* got 'cuda:x'"),
+        ({"settings": 5}, "settings must be a dict, got 5"),
+        ({"settings": ["rise"]}, r"settings must be a dict, got \['rise'\]"),
         ({"settings": {"rise": {}}}, "settings must be one of gradient, .* got 'rise'"),
         (
             {"settings": {"gradient": {"steps": 1}}},
@@ -440,7 +502,7 @@ def test_what_cannot_be_run_is_refused_and_nothing_is_written(folder, tmp_path):
         ({"n": 7}, "n must be in 1..6"),
     ]
     if not torch.cuda.is_available():
-        bad.append(({"device": "cuda"}, "device must be 'cpu' where no GPU is"))
+        bad.append(({"device": "cuda"}, "device must be 'cpu' here, got 'cuda'"))
     calls = [
         (quick(folder, **{"models": ["cifar_cnn"], **own}), out, message)
         for own, message in bad
@@ -476,6 +538,14 @@ def test_the_command_line(folder, tmp_path, capsys):
     assert "mean over images" in said.out and "grid.csv: 6 rows" in said.out
     assert "3 done, 0 failed" in said.err
     assert len(read_table(out)) == 6
+    every = ["--images", "all", "--kind", "gaussian", "--methods", "gradient"]
+    assert main(command(folder, out, *every, "--block", "6")[3:]) == 0
+    capsys.readouterr()
+    table = read_table(out)
+    assert len(table) == 6 and set(table["kind"]) == {"gaussian"}
+    with pytest.raises(SystemExit):
+        main(["--images", "few"])
+    assert "must be a whole number or all, got 'few'" in capsys.readouterr().err
     assert main(["--methods", "nothing"]) == 1
     assert "method must be one of gradient, " in capsys.readouterr().err
     with pytest.raises(SystemExit):
@@ -537,3 +607,15 @@ def test_on_a_cluster_it_is_the_same_table(folder, tmp_path, cluster, kill):
     assert same(out) == same(whole)
     table = read_table(out)
     assert not table.duplicated(["model", "method", "cutoff", "image"]).any()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_has_lost_its_workers_says_so(folder, cluster):
+    address, workers = cluster
+    units = plan(grid_of_command(folder, 200), load_model)
+    found = on_cluster(units, address, load_model, wait=5)
+    next(found)
+    for worker in workers:
+        worker.kill()
+    with pytest.raises(OSError, match="no worker is left, and .* units are to do"):
+        list(found)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from xai_lib import study
 from xai_lib.study import ledger, load_claims, record, rows, verdict
 
 
@@ -195,3 +196,9 @@ def test_without_the_variable_the_ledger_lies_in_the_cache(tmp_path, monkeypatch
     monkeypatch.setenv("XAI_LIB_CACHE", str(tmp_path / "cache"))
     write()
     assert (tmp_path / "cache" / "ledger" / "P4-1.json").is_file()
+
+
+def test_a_summary_of_what_is_no_claim_names_those_there_are():
+    for ask in (study.check_table, lambda name: study.summary([name])):
+        with pytest.raises(ValueError, match="claim must be one of P1-1, .* got 'P9'"):
+            ask("P9")

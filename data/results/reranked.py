@@ -21,10 +21,12 @@ from pathlib import Path
 import pandas
 from localisation import CIFAR, PHOTO
 from tables import current_commit, head_of, write_table
+from tables import read_table as raw_table
 
 from xai_lib.assets.cifar_zoo import NETS
 from xai_lib.attribute import METHODS
 from xai_lib.study import METRICS, Grid, read_table, run
+from xai_lib.study.grid import FAILED
 from xai_lib.study.parts import part_of, save
 from xai_lib.study.plan import plan
 from xai_lib.study.provenance import versions
@@ -112,11 +114,20 @@ def grid_of(model: str, part: str, n: int | None, only: list[str] | None) -> Gri
 
 def run_all(chosen) -> None:
     """Compute every grid that was asked for."""
+    failed = 0
     for model in chosen.models:
         for part in chosen.parts:
             table = GRIDS / f"{model}~{part}.csv"
             table.parent.mkdir(parents=True, exist_ok=True)
-            run(grid_of(model, part, chosen.n, chosen.methods), table)
+            grid = grid_of(model, part, chosen.n, chosen.methods)
+            failed += failures(run(grid, table))
+    if failed:
+        raise SystemExit(f"{failed} rows failed; the same command tries them again")
+
+
+def failures(held: pandas.DataFrame) -> int:
+    """Return how many rows of a grid are of units that failed."""
+    return int(held["note"].astype(str).str.startswith(FAILED).sum())
 
 
 def restore(models: list[str], chosen: list[str]) -> None:
@@ -125,6 +136,10 @@ def restore(models: list[str], chosen: list[str]) -> None:
     if versions().split(", Python")[0] not in table.attrs["versions"]:
         held = table.attrs["versions"]
         raise SystemExit(f"versions must be the table's, {held}, got {versions()}")
+    for name in ("images", "maps", "readings", "cutoff", "metrics"):
+        if (held := table.attrs.get(name)) != NOTES[name]:
+            wanted = f"the table was made with other {name}: {held}"
+            raise SystemExit(f"{wanted}; here {NOTES[name]}")
     for model in models:
         for part in chosen:
             methods, metrics, _ = PARTS[part]
@@ -162,7 +177,9 @@ def restored(unit: Unit, rows: pandas.DataFrame, first: int) -> list:
     for cutoff, name, text in zip(rows.cutoff, rows.quantity, rows.scores, strict=True):
         scores = [float(one) / 1e4 for one in text.split()]
         held[name, cutoff] = scores[first : first + len(unit.places)]
-    if not held or any(len(scores) < len(unit.places) for scores in held.values()):
+    parts = [p for m in unit.metrics for p in METRICS[m].parts or (m,)]
+    wanted = {(m, cutoff) for m in parts for cutoff in unit.cutoffs}
+    if not wanted <= {*held} or any(len(s) < len(unit.places) for s in held.values()):
         return []
 
     def value(name: str, cutoff: float, i: int) -> float:
@@ -179,19 +196,39 @@ def restored(unit: Unit, rows: pandas.DataFrame, first: int) -> list:
 
 def tables() -> None:
     """Join all grids: one row per network, method, cutoff and metric."""
-    rows, commits, seconds = [], set(), 0.0
+    rows, seconds = [], 0.0
+    about = {name: set() for name in ("commit", "date", "versions", "device")}
     for path in sorted(GRIDS.glob("*.csv")):
         held = read_table(path)
-        commits |= {c for text in held["commit"].dropna() for c in text.split(" and ")}
+        if bad := failures(held):
+            raise SystemExit(f"{path.name}: {bad} rows failed; run it again")
+        for name, of in about.items():
+            of |= {c for text in held[name].dropna() for c in text.split(" and ")}
         once = held.drop_duplicates(["method", "image"])
         seconds += once["seconds"].sum()
         there = [name for name in KEPT if name in held]
         for key, part in held.groupby(["model", "method", "cutoff"], sort=False):
             rows += rows_of(key, part, there)
-    head = head_of("reranked.py", commits or {current_commit()}, seconds, NOTES)
     columns = "model,method,cutoff,quantity,n,mean,seconds,scores,refused"
+    refuse_fewer(rows, columns.split(","))
+    found = {name: " and ".join(sorted(about[name])) for name in ("date", "device")}
+    found["versions"] = "; ".join(sorted(about["versions"]))
+    found["seconds"] = f"{seconds:.0f} of processor time, for the maps alone"
+    commits = about["commit"] or {current_commit()}
+    head = head_of("reranked.py", commits, seconds, NOTES, **found)
     once = dict.fromkeys(rows)  # a refusal stands in two parts of a network
     write_table("reranked.csv", head, columns, once)
+
+
+def refuse_fewer(rows: list[tuple], columns: list[str]) -> None:
+    """Refuse rows of fewer images than the published table's."""
+    _, before = raw_table(HERE / "reranked.csv", columns)
+    old = {tuple(row[:4]): len(row[7].split()) for row in before}
+    for *key, _, _, _, scores, _ in rows:
+        if len(scores.split()) < (there := old.get(tuple(key), 0)):
+            wanted = f"{', '.join(key)} must keep its {there} images"
+            got = len(scores.split())
+            raise SystemExit(f"{wanted}, got {got}: restore, then run with more")
 
 
 def rows_of(key: tuple, part: pandas.DataFrame, metrics: list[str]):

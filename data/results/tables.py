@@ -21,24 +21,42 @@ KEYS |= {"reduction", "reading", "cutoff"}
 
 
 def current_commit() -> str:
-    """Return the commit that is checked out."""
-    asked = ["git", "rev-parse", "HEAD"]
-    answer = subprocess.run(asked, cwd=HERE, capture_output=True, text=True)
-    return answer.stdout.strip() or "not in a checkout"
+    """Return the commit that is checked out, "+changes" where what computes differs."""
+
+    def git(*asked: str) -> str:
+        answer = subprocess.run(
+            ["git", *asked], cwd=HERE, capture_output=True, text=True
+        )
+        return answer.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "../../xai_lib", "*.py")
+    commit = git("rev-parse", "HEAD")
+    return commit + "+changes" * bool(changed) if commit else "not in a checkout"
 
 
-def head_of(script: str, commits: set[str], seconds: float, notes: dict) -> str:
-    """Return the head of a table: where it comes from, and the notes."""
+def short(commit: str) -> str:
+    """Return a commit in twelve digits; "+changes" stays, and so does what is none."""
+    return re.sub(r"^([0-9a-f]{12})[0-9a-f]*", r"\1", commit)
+
+
+def head_of(
+    script: str, commits: set[str], seconds: float, notes: dict, **found: str
+) -> str:
+    """Return the head of a table: where it comes from, and the notes.
+
+    `found` replaces what this process would say: versions, device, date, seconds.
+    """
     lines = {
         "script": f"data/results/{script}",
-        "commit": " and ".join(sorted(commit[:12] for commit in commits)),
+        "commit": " and ".join(sorted({*map(short, commits)})),
         "date": f"{datetime.date.today()}",
         "versions": f"xai_lib {version('xai_lib')}, torch {torch.__version__}, "
         f"Python {platform.python_version()}",
         "device": f"CPU ({platform.machine()}), 1 thread",
         "seconds": f"{seconds:.0f} of processor time",
     }
-    return "".join(f"# {key}: {value}\n" for key, value in (lines | notes).items())
+    lines |= found | notes
+    return "".join(f"# {key}: {value}\n" for key, value in lines.items())
 
 
 def save(path: Path, arrays: dict) -> None:
@@ -124,5 +142,5 @@ def join_heads(before: str, head: str, kept: int, new: int) -> str:
     took = re.search("# seconds: ([0-9]+)", before)
     note = f"# runs: {new} rows of the last run, {kept} of earlier ones"
     if took:
-        note += f", which took {took[1]} s"
+        note += f", in a table whose last run took {took[1]} s"
     return head + note + "\n"

@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 
+from xai_lib.analyse.filters import KINDS
 from xai_lib.assets import AssetError, list_images
 from xai_lib.assets.catalog import cards, catalog
 from xai_lib.assets.text_nets import NETS as TEXT_NETS
@@ -17,7 +18,7 @@ from xai_lib.study.metrics import METRICS, READINGS
 from xai_lib.study.units import CONTROLS
 
 FIELDS = ("models", "methods", "cutoffs", "metrics", "images", "n", "only_correct")
-FIELDS += ("reading", "settings", "seed", "block", "threads", "device")
+FIELDS += ("kind", "reading", "settings", "seed", "block", "threads", "device")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -79,16 +80,17 @@ def _parser() -> argparse.ArgumentParser:
     add("cutoffs", cutoffs, nargs="+", type=float, metavar="CYCLES")
     add("metrics", "what a map is judged by, or all", **several)
     add("set", "image set, or a folder", dest="images", metavar="NAME")
-    add("images", "how many, the first ones", dest="n", type=int, metavar="N")
+    add("images", "how many, the first ones, or all", dest="n", type=_n, metavar="N")
     correct = "only images that the model classifies as labelled"
     add("only_correct", correct, action="store_true")
+    add("kind", "of the filter", choices=list(KINDS))
     add("reading", "of maps for all metrics", choices=list(READINGS))
     example = """as JSON: '{"rise": {"n_masks": 500}}'"""
     add("settings", f"of methods and metrics, {example}", type=_json, metavar="JSON")
     add("seed", "of everything random", type=int, metavar="N")
     add("block", "images per unit of work", type=int, metavar="N")
     add("threads", "of the processor per unit", type=int, metavar="N")
-    add("device", "cpu or cuda", metavar="NAME")
+    add("device", "cpu, cuda or cuda:1", metavar="NAME")
     add("out", "the table", default="grid.csv", metavar="FILE")
     where = "run on a Dask cluster: its scheduler, tcp://HOST:8786"
     add("cluster", where, metavar="ADDRESS")
@@ -97,6 +99,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _g(value) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _n(text: str) -> int | None:
+    try:
+        return None if text == "all" else int(text)
+    except ValueError:
+        wanted = "must be a whole number or all"
+        raise argparse.ArgumentTypeError(f"{wanted}, got {text!r}") from None
 
 
 def _json(text: str) -> dict:

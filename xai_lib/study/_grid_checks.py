@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import torch
 
 from xai_lib._check import check_choice
 from xai_lib.assets import list_images
@@ -57,6 +60,28 @@ def image_set(given: str | Path) -> str:
     return str(folder.resolve()) if folder.is_dir() else str(given)
 
 
+def settings(given: Mapping[str, dict]) -> dict:
+    """Return settings as a dict."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f"settings must be a dict, got {given!r}")
+    return dict(given)
+
+
+def device(given: str) -> None:
+    """Refuse what names no device."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(given)):
+        raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:1', got {given!r}")
+
+
+def device_is_here(given: str) -> None:
+    """Refuse a GPU that this machine has not."""
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    wanted = 0 if given == "cpu" else 1 + int(str(given).partition(":")[2] or 0)
+    if wanted > there:
+        known = ["'cpu'", *(f"'cuda:{k}'" for k in range(there))]
+        raise ValueError(f"device must be {' or '.join(known)} here, got {given!r}")
+
+
 def count(what: str, value: int, least: int) -> None:
     """Refuse what is no whole number from `least` on."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -81,8 +106,6 @@ def accepted(name: str) -> list[str]:
 
 def check_settings(grid: Grid) -> None:
     """Refuse settings of what is not in the grid, and those that nothing knows."""
-    if not isinstance(grid.settings, dict):
-        raise ValueError(f"settings must be a dict, got {grid.settings!r}")
     for name, own in grid.settings.items():
         check_choice("settings", name, [*grid.methods, *grid.metrics])
         if not isinstance(own, dict):

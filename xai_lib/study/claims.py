@@ -38,7 +38,7 @@ class Criterion:
 
     @property
     def condition(self) -> str:
-        """The condition in words: "above 3", "below 0.01", "within -0.02 and 0.02"."""
+        """The condition in words: "above 3", "below 0.01", "between -0.02 and 0.02"."""
         if self.op == "within":
             return "between {:g} and {:g}".format(*self.threshold)
         return f"{'above' if self.op == '>' else 'below'} {self.threshold:g}"

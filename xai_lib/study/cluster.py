@@ -35,13 +35,15 @@ def on_cluster(
     ImportError
         without `dask.distributed`
     OSError
-        if there is no scheduler at the address, or no worker with it
+        if there is no scheduler at the address, or no worker with it; later, if no unit
+        is finished for so long and no worker is left
 
     Notes
     -----
-    Each unit is one task, run again on another worker when its worker dies, at most 3
-    times, and when it fails. The rows come back here: workers need no common folder,
-    but the same versions of xai_lib and torch, and a way to the weights and images.
+    Each unit is one task, run again on another worker when its worker dies, as often as
+    the scheduler allows (its ``allowed-failures``, 3), and when it fails. The rows come
+    back here: workers need no common folder, but the same versions of xai_lib and
+    torch, and a way to the weights and images.
     """
     dask = find_dask()
     with _client(dask, address, wait) as client:
@@ -50,8 +52,20 @@ def on_cluster(
             client.submit(measure, unit, load, key=f"xai_lib-{unit.key}", **own): unit
             for unit in units
         }
-        for task in dask.as_completed(list(tasks), loop=client.loop):
-            yield tasks.pop(task), _outcome(task)
+        while tasks:
+            for task in _finished(dask, client, list(tasks), wait):
+                yield tasks.pop(task), _outcome(task)
+
+
+def _finished(dask, client, tasks: list, wait: float) -> set:
+    """Return the tasks that are finished, one at least, while there are workers."""
+    while True:
+        try:
+            return dask.wait(tasks, timeout=wait, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            if not client.scheduler_info()["workers"]:
+                left = f"no worker is left, and {len(tasks)} units are to do"
+                raise OSError(f"{left}; the same command goes on") from None
 
 
 def _outcome(task) -> list[dict] | Exception:

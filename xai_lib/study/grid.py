@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from xai_lib._check import check_choice
 from xai_lib.analyse.filters import KINDS
 from xai_lib.assets import load_model
@@ -53,7 +51,7 @@ class Grid:
     seed : of everything random
     block : images per unit of work
     threads : of the processor, for each unit
-    device : "cpu" or "cuda"
+    device : "cpu", "cuda" or "cuda:1"
 
     Raises
     ------
@@ -97,7 +95,7 @@ class Grid:
             check_choice("metric", name, METRICS)
         brought = [m for name in self.metrics for m in (*METRICS[name].parts, name)]
         self._set("metrics", tuple(dict.fromkeys(brought)))
-        self._set("settings", dict(self.settings))
+        self._set("settings", _grid_checks.settings(self.settings))
         self._set("cutoffs", _grid_checks.cutoffs(self.cutoffs))
         self._set("images", _grid_checks.image_set(self.images))
         check_choice("kind", self.kind, KINDS)
@@ -106,7 +104,7 @@ class Grid:
         for count in ("block", "threads", *["n"] * (self.n is not None)):
             _grid_checks.count(count, getattr(self, count), 1)
         _grid_checks.count("seed", self.seed, 0)
-        check_choice("device", str(self.device).partition(":")[0], ["cpu", "cuda"])
+        _grid_checks.device(self.device)
         _grid_checks.check_settings(self)
 
     def _set(self, name: str, value) -> None:
@@ -154,9 +152,10 @@ def run(
     -----
     Stopped at any time and started again, it goes on where it was: what is there is not
     computed again. A unit's key is a hash of all that determines its values (weights,
-    pixels, settings, seed, threads, device, versions), so another setting never mixes
-    with an old one. Changes of the code within one version are not in it: rows name
-    their commit.
+    pixels, settings, seed, threads, device, versions; for models that `load_model` does
+    not know also their layers, the source of their classes and what `transform` makes
+    of the images), so another setting never mixes with an old one. Changes of this
+    code within one version are not in it: rows name their commit.
 
     However it was interrupted, and wherever its units ran, the same grid gives the same
     bytes but for the columns `PROVENANCE`, on processors of one kind. A method that
@@ -167,8 +166,9 @@ def run(
     --------
     >>> import tempfile
     >>> from PIL import Image
+    >>> from torch import nn
     >>> from xai_lib.assets import Classifier
-    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 256**2, 2))
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 256**2, 2))
     >>> def load(name):
     ...     return Classifier(name, net.eval(), lambda x: x, ["a", "b"], {}, {})
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -184,14 +184,15 @@ def run(
         raise ValueError(f"out must be a file .csv, got {str(out)!r}")
     if cluster is not None:
         find_dask()
-    elif grid.device != "cpu" and not torch.cuda.is_available():
-        raise ValueError(f"device must be 'cpu' where no GPU is, got {grid.device!r}")
+    else:
+        _grid_checks.device_is_here(grid.device)
     units = plan(grid, load)
-    left = [unit for unit in units if not parts.part_of(out, unit.key).is_file()]
+    left = [unit for unit in units if not parts.is_whole(out, unit)]
     left.sort(key=lambda unit: (grid.models.index(unit.model), unit.places))
     failed = _compute(left, out, cluster, load, progress)
     rows = parts.join(out, [unit.key for unit in units], failed)
-    parts.save(out, rows, _head(grid))
+    columns = list(rows_of(units[0])[0])  # a part may hold its metrics in another order
+    parts.save(out, [{c: row[c] for c in columns} for row in rows], _head(grid))
     return read_table(out)
 
 
@@ -229,7 +230,7 @@ def _head(grid: Grid) -> dict[str, str]:
         return f"{name} ({', '.join(filter(None, told))})"
 
     return {
-        "script": "python -m xai_lib.study",
+        "script": "xai_lib.study.run",
         "grid": json.dumps(asdict(grid), sort_keys=True),
         "metrics": "; ".join(map(told, grid.metrics)),
         "run": f"{', '.join(parts.PROVENANCE)} tell of the run",

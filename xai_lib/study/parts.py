@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from xai_lib.study._files import write_atomically
+from xai_lib.study.units import Unit
 
 PROVENANCE = ("seconds", "commit", "versions", "device", "date")
 """Columns that tell of the run; all others are the same whenever the grid is."""
@@ -31,6 +32,18 @@ def join(out: Path, keys: Iterable[str], failed: dict[str, list[dict]]) -> list[
     return rows
 
 
+def is_whole(out: Path, unit: Unit) -> bool:
+    """Return whether a unit's file is there with all of its rows, not cut short."""
+    path = part_of(out, unit.key)
+    try:
+        rows, ends = _read(path), path.read_bytes().endswith(b"\n")
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False
+    wanted = len(unit.names) * len(unit.cutoffs)
+    mine = [row for row in rows if row.get("key") == unit.key]
+    return ends and len(rows) == len(mine) == wanted
+
+
 def _read(path: Path) -> list[dict]:
     with open(path, newline="", encoding="utf-8") as file:
         return [*csv.DictReader(file)]
@@ -38,9 +51,9 @@ def _read(path: Path) -> list[dict]:
 
 def _csv(rows: Iterable[dict]) -> str:
     rows, text = list(rows), io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(rows[0])
-    table.writerows([cell(value) for value in row.values()] for row in rows)
+    table, columns = csv.writer(text, lineterminator="\n"), list(rows[0])
+    table.writerow(columns)
+    table.writerows([cell(row[name]) for name in columns] for row in rows)
     return text.getvalue()
 
 

@@ -8,12 +8,13 @@ import torch
 
 from xai_lib._check import check_choice
 from xai_lib.assets import Classifier, ImageSet, list_models, load_model
+from xai_lib.assets.images import count_images
 from xai_lib.assets.text_nets import NETS as TEXT_NETS
 from xai_lib.attribute import METHODS
 from xai_lib.study._grid_checks import accepted
-from xai_lib.study.metrics import METRICS, digest
+from xai_lib.study.metrics import METRICS
 from xai_lib.study.provenance import versions
-from xai_lib.study.units import Load, Unit, classifier, forget, images
+from xai_lib.study.units import Load, Unit, classifier, forget, images, pixels_of
 
 if TYPE_CHECKING:
     from xai_lib.study.grid import Grid
@@ -31,16 +32,13 @@ def plan(grid: Grid, load: Load = load_model) -> list[Unit]:
         known = [name for name in list_models() if name not in TEXT_NETS]
         for name in grid.models:
             check_choice("model", name.partition("@")[0], known)
-    pool = images(grid.images, None if grid.only_correct else grid.n)
-    if grid.only_correct and pool.y is None:
-        raise ValueError(f"only_correct needs labelled images, got {grid.images}")
-    return [unit for name in grid.models for unit in _units(grid, name, load, pool)]
+    return [unit for name in grid.models for unit in _units(grid, name, load)]
 
 
-def _units(grid: Grid, name: str, load: Load, pool: ImageSet) -> list[Unit]:
+def _units(grid: Grid, name: str, load: Load) -> list[Unit]:
     device = grid.device if torch.cuda.is_available() else "cpu"
     net, weights = classifier(name, load, device)
-    places, targets, small = _chosen(grid, net, pool, device)
+    pool, read, (places, targets, small) = _read(grid, net, device)
     units = []
     for method in grid.methods:
         settings = resolved(grid, method, net, small)
@@ -55,18 +53,49 @@ def _units(grid: Grid, name: str, load: Load, pool: ImageSet) -> list[Unit]:
                 kind=grid.kind,
                 metrics={m: _metric(grid, m) for m in grid.metrics},
                 names=tuple(pool.names[k] for k in own),
-                pixels=digest(pool.x[own]),
+                pixels=pixels_of(net, pool.x[own], load),
                 labels=tuple(None if pool.y is None else int(pool.y[k]) for k in own),
                 targets=tuple(targets[start : start + grid.block]),
                 threads=grid.threads,
                 device=grid.device,
                 versions=versions(),
                 images=grid.images,
-                read=None if grid.only_correct else grid.n,
+                read=read,
                 places=tuple(own),
             )
             units.append(unit)
     return units
+
+
+def _read(grid: Grid, net: Classifier, device: str):
+    """Return images, how many were read, and what `_chosen` says of them.
+
+    Where only some are wanted, four times as many as before are read until they are
+    found: a large set need not fit into the memory.
+    """
+    read = grid.n
+    if grid.only_correct and grid.n:
+        read, there = 4 * grid.n, count_images(grid.images)
+        while read < there:
+            pool = _labelled(grid, read)
+            found = _chosen(grid, net, pool, device)
+            if len(found[0]) == grid.n:
+                return pool, read, found
+            read *= 4
+        read = None
+    pool = _labelled(grid, read)
+    places, *about = _chosen(grid, net, pool, device)
+    if not places or grid.n and len(places) < grid.n:
+        got = f"{len(places)} of {len(pool)} that {net.name} classifies correctly"
+        raise ValueError(f"images must be {grid.n or 1} at least, got {got}")
+    return pool, read, (places, *about)
+
+
+def _labelled(grid: Grid, read: int | None) -> ImageSet:
+    pool = images(grid.images, read)
+    if grid.only_correct and pool.y is None:
+        raise ValueError(f"only_correct needs labelled images, got {grid.images}")
+    return pool
 
 
 def _chosen(grid: Grid, net: Classifier, pool: ImageSet, device: str):
@@ -85,9 +114,6 @@ def _chosen(grid: Grid, net: Classifier, pool: ImageSet, device: str):
         targets += top[right].tolist()
         if len(places) >= n:
             break
-    if not places or grid.n and len(places) < grid.n:
-        got = f"{len(places)} of {len(pool)} that {net.name} classifies correctly"
-        raise ValueError(f"images must be {grid.n or 1} at least, got {got}")
     return places[:n], targets[:n], max(x.shape[2:]) <= SMALL_PIXELS
 
 

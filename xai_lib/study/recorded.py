@@ -22,6 +22,8 @@ HALVES = {
     "more": slice(FIRST, None),
 }
 """Which images the scores of a row belong to, by its column ``half``."""
+TEXTS = dict.fromkeys(("commit", "key", "versions", "device", "date"), str)
+"""Columns of texts, which may look like numbers: a commit 5335011e6732 is one."""
 
 
 def recorded(name: str) -> DataFrame:
@@ -71,7 +73,7 @@ def read_table(path: str | Path) -> DataFrame:
 
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     notes = [line[2:].split(": ", 1) for line in lines if line.startswith("# ")]
-    table = pandas.read_csv(path, skiprows=len(notes))
+    table = pandas.read_csv(path, skiprows=len(notes), dtype=TEXTS)
     table.attrs.update({key: value for key, value in notes})
     return table
 

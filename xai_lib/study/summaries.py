@@ -39,7 +39,8 @@ def check_table(claim_id: str) -> str:
     >>> check_table("P3-2").splitlines()[2]
     '| quantity | rule | values | passed | failed | undecided |'
     """
-    claim, found, rows = load_claims()[claim_id], verdict(claim_id), []
+    found, rows = verdict(claim_id), []  # it refuses what is no claim
+    claim = load_claims()[claim_id]
     for criterion in claim.criteria:
         mine = [c for c in found.checks if c.quantity == criterion.quantity]
         values = [c.row["value"] for c in mine if c.row]
@@ -61,7 +62,8 @@ def summary(claim_ids: Sequence[str]) -> str:
     """
     lines = []
     for claim_id in claim_ids:
-        claim, found = load_claims()[claim_id], verdict(claim_id)
+        found = verdict(claim_id)
+        claim = load_claims()[claim_id]
         done = [c.result for c in found.checks if c.result != "not yet run"]
         count = f"{done.count('pass')} of {len(done)} checks pass"
         lines.append(f"- **{claim_id}, {claim.title}: {found.status}** ({count}).")

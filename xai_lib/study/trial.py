@@ -141,13 +141,13 @@ def trial(
     grid = Grid(
         models=[net.name],
         methods=_names(methods),
-        cutoffs=[math.inf, cutoff or CUTOFFS[small]],
+        cutoffs=[math.inf, CUTOFFS[small] if cutoff is None else cutoff],
         metrics=GRADED,
         images=images,
         n=len(x),
         settings=settings or {},
         seed=seed,
-        threads=threads or torch.get_num_threads(),
+        threads=torch.get_num_threads() if threads is None else threads,
         device=device,
     )
     check_choice("localisation", localisation, ("di_full", "grid_pg"))
@@ -175,6 +175,8 @@ def trial(
 
 def _names(methods: Sequence[str]) -> list[str]:
     names = [methods] if isinstance(methods, str) else list(methods)
+    if not names:
+        raise ValueError(f"methods must be names, at least one, got {methods!r}")
     for name in names:
         check_choice("method", name, METHODS)
     return [*names, *CONTROLS]

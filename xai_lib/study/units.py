@@ -1,7 +1,9 @@
 """One unit of the grid: a model, a method and a few images, under every metric."""
 
+import inspect
 import json
 import math
+import re
 import threading
 import time
 import warnings
@@ -85,9 +87,36 @@ def classifier(name: str, load: Load, device: str) -> tuple[Classifier, str]:
     net = load(name)
     state = net.model.state_dict()
     held = " ".join([*state, digest(*state.values())])
+    held += "" if load is load_model else structure(net.model)
     if torch.device(device).type != "cpu":
         net = replace(net, model=deepcopy(net.model).to(device))
     return net, sha256(held.encode()).hexdigest()[:20]
+
+
+def structure(model: nn.Module) -> str:
+    """Return what a model computes beside its weights: its layers, its own classes.
+
+    Examples
+    --------
+    >>> structure(nn.MaxPool2d(2)) == structure(nn.AvgPool2d(2))
+    False
+    """
+    layers = re.sub(r" at 0x[0-9a-f]+", "", repr(model))
+    kinds = {type(module) for module in model.modules()}
+    foreign = [kind for kind in kinds if not kind.__module__.startswith("torch.")]
+    return " ".join([layers, *sorted(map(_source, foreign))])
+
+
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # typed at a prompt
+        return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def pixels_of(net: Classifier, x: Tensor, load: Load) -> str:
+    """Return a hash of raw images; with what a model makes of them, if not ours."""
+    return digest(x) if load is load_model else digest(x, net.transform(x))
 
 
 images = lru_cache(maxsize=1)(load_images)
@@ -139,7 +168,8 @@ def _inputs(unit: Unit, load: Load) -> tuple[Classifier, Tensor]:
     def look() -> tuple:
         net, weights = classifier(unit.model, load, unit.device)
         x = images(unit.images, unit.read).x[list(unit.places)]
-        return net, x, {"versions": versions(), "weights": weights, "pixels": digest(x)}
+        found = {"versions": versions(), "weights": weights}
+        return net, x, found | {"pixels": pixels_of(net, x, load)}
 
     planned = {what: getattr(unit, what) for what in ("versions", "weights", "pixels")}
     net, x, found = look()
