@@ -27,7 +27,8 @@ slow: install
 	$(PY) -m pytest -m slow
 
 browser: install
-	$(PY) -m pytest -m browser tests/browser
+	$(PY) -m pytest -m browser tests/browser tests/test_show_browser.py \
+	  tests/test_show_table_browser.py
 
 colab:
 	PYTHON="$(PYTHON)" tests/drills/colab

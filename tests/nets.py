@@ -47,6 +47,18 @@ class Residual(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Idle(nn.Module):
+    """A network with a layer that never runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.idle = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.head(self.a(x).mean((2, 3)))
+
+
 def linear_net(pixels=3 * 16 * 16, bias=False, seed=0) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Flatten(), nn.Linear(pixels, 5, bias=bias)).eval()

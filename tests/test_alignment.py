@@ -53,9 +53,11 @@ def test_chance_of_a_signed_and_of_a_positive_map():
     torch.testing.assert_close(
         chance_alignment(a, b), torch.full((2,), means).double(), atol=0.02, rtol=0
     )
-    torch.testing.assert_close(
-        chance_alignment(r, x, seed=1), chance_alignment(r, x, seed=1)
-    )
+    for draw in (
+        lambda seed: chance_alignment(r, x, draws=2, seed=seed),
+        lambda seed: random_layer_alignment("equal", 9, 20, 3, seed),
+    ):
+        assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1), draw(2))
     assert chance_alignment(r, x, per="position", draws=2).shape == (2, 48, 48)
 
 

@@ -163,15 +163,14 @@ def test_a_host_is_asked_again_after_a_while(place, monkeypatch):
 
 
 def test_unreachable_host_is_asked_once(place, monkeypatch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/a.zip"
-    use(place, tiny_photos({"kind": "url", "url": url, "file": "a.zip"}))
-    for _ in range(2):
-        with pytest.raises(AssetError, match="no connection to 127.0.0.1"):
-            fetch("tiny_photos")
-        monkeypatch.setattr(socket, "create_connection", None)  # not called again
+    with socket.socket() as silent:  # bound, so nobody else takes the port
+        silent.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/a.zip"
+        use(place, tiny_photos({"kind": "url", "url": url, "file": "a.zip"}))
+        for _ in range(2):
+            with pytest.raises(AssetError, match="no connection to 127.0.0.1"):
+                fetch("tiny_photos")
+            monkeypatch.setattr(socket, "create_connection", None)  # not called again
 
 
 # --- the drill: no network, damage, kill, two at once --------------------------------
@@ -189,7 +188,7 @@ def test_no_network_and_empty_cache_give_one_clear_error(tmp_path, monkeypatch, 
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
     begun = time.monotonic()
     assert main(["fetch", "resnet18"]) == 1
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 120  # it does not wait for ever
     error = capsys.readouterr().err
     for wanted in (
         "model resnet18 (46.8 MB) could not be fetched",

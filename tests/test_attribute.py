@@ -210,6 +210,22 @@ def test_smoothgrad_moments_belong_together():
     assert (mean - other).abs().max() > 0
 
 
+@pytest.mark.parametrize("layer", [None, "3"])
+def test_moments_of_the_noisy_gradient_by_hand(layer):
+    model, x = small_cnn().double(), images(dtype=torch.float64)
+    x[1] *= 3  # another range
+    h, rest = (x, model) if layer is None else (model[:4](x).detach(), model[4:].eval())
+    draw = torch.Generator().manual_seed(5)
+    u = torch.randn((6, *h.shape[1:]), generator=draw).double()
+    own = {"n_samples": 6, "noise": 0.3, "seed": 5, "layer": layer}
+    found = [f(model, x, LABELS, **own) for f in (smoothgrad, squaregrad, vargrad)]
+    for i, c in enumerate(LABELS):
+        near = h[i] + 0.3 * (h[i].max() - h[i].min()) * u
+        g = gradient(rest, near, c.expand(6))
+        for R, wanted in zip(found, (g.mean(0), (g**2).mean(0), g.var(0)), strict=True):
+            torch.testing.assert_close(R[i], wanted)
+
+
 def test_guided_backprop_by_hand():
     w1, w2 = torch.tensor([[1.0, -2.0], [-1.0, 1.0]]), torch.tensor([[3.0, -4.0]])
     net = nn.Sequential(
@@ -302,6 +318,26 @@ def test_rise_masks():
     assert abs(masks.mean() - 0.3) < 0.02
     few = rise_masks(400, (30, 45), grid=5, p=0.3, seed=1)(torch.tensor([7, 399]))
     assert torch.equal(few, masks[[7, 399]])
+
+
+def test_rise_masks_by_hand():
+    n, size, grid = 60, (30, 45), 5
+    draw = torch.Generator().manual_seed(1)
+    cells = (torch.rand(n, 1, grid, grid, generator=draw) < 0.3).double()[:, 0]
+    shifts = [torch.randint(0, step, (n,), generator=draw) for step in (6, 9)]
+    assert [len(shift.unique()) for shift in shifts] == [6, 9]  # every shift occurs
+
+    def line(side, step, shift):
+        """Return the weights of the cells at each pixel of a side, bilinear."""
+        place = (torch.arange(side) + shift + 0.5).double() * grid / (side + step) - 0.5
+        place = place.clamp(0, grid - 1)[:, None]
+        return (1 - (place - torch.arange(grid)).abs()).clamp(min=0)  # (side, grid)
+
+    masks = rise_masks(n, size, grid, 0.3, seed=1)(torch.arange(n))[:, 0]
+    for k in range(n):
+        rows, columns = line(30, 6, shifts[0][k]), line(45, 9, shifts[1][k])
+        wanted = (rows @ cells[k] @ columns.T).float()
+        torch.testing.assert_close(masks[k], wanted, atol=1e-5, rtol=0)
 
 
 def test_rise_by_hand():

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from nets import Residual, images, small_cnn
+from nets import Idle, Residual, images, small_cnn
 from torch import nn
 
 from xai_lib.analyse import (
@@ -30,6 +30,9 @@ from xai_lib.attribute.backprop import (
 from xai_lib.attribute.backprop.methods import rectgrad_composite
 from xai_lib.attribute.backprop.rules import gradient as plain
 from xai_lib.attribute.backprop.rules import random_mask, random_switch
+
+torch.manual_seed(0)
+WIDE = nn.Sequential(nn.Flatten(), nn.Linear(768, 300)).eval()
 
 
 def double(net):
@@ -116,15 +119,23 @@ def test_all_vectors_at_once_are_one_after_the_other(name, make):
             torch.testing.assert_close(together[layer][i], alone[layer])
 
 
-def test_rules_that_draw_or_sort_go_one_by_one():
+def asks(op, x, R):
+    """A rule that looks at what it gets, which vmap cannot run."""
+    return op.vjp(x, R if bool(R.sum() > 0) else 2 * R)
+
+
+def test_rules_that_draw_sort_or_ask_send_each_vector_its_own_way():
     net, x = double(small_cnn())
     drawn = [("relu", random_mask(0)), ("max_pool", random_switch(0))]
-    for composite in (drawn + [("any", plain)], rectgrad_composite(50.0)):
-        chain = Chain(net, x, composite, ["output", "input"])
-        vector = torch.randn(1, 2, 5, dtype=torch.float64).expand(2, 2, 5)
-        found = back_all(chain, "output", vector, ["input"])["input"]
-        torch.testing.assert_close(found[0], found[1])
-        assert found.abs().max() > 0
+    draw = torch.Generator().manual_seed(0)
+    vectors = torch.randn(3, 2, 5, generator=draw).double()
+    for rules in (drawn, rectgrad_composite(50.0)[:-1], [("relu", asks)]):
+        chain = Chain(net, x, [*rules, ("any", plain)], ["output", "input"])
+        found = back_all(chain, "output", vectors, ["input"])["input"]
+        for R, vector in zip(found, vectors, strict=True):
+            alone = chain.back("output", vector, ["input"])["input"]
+            torch.testing.assert_close(R, alone)
+        assert (found[0] - found[1]).abs().max() > 0.1 * found.abs().max()
 
 
 def test_signals_by_hand():
@@ -314,3 +325,39 @@ def test_singular_ratio_refuses_what_is_not_linear():
         singular_ratio(net, x, COMPOSITES["guided_backprop"], "7", "2")
     with pytest.raises(ValueError, match="backward pass"):
         singular_ratio(net, x, smoothgrad, "7", "2")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda m, x: csc(Idle().eval(), x, "gradient", "idle", ["input"]),
+            "run in a forward pass, got idle",
+        ),
+        (
+            lambda m, x: singular_ratio(m, x, "gradient", "7", "2", n_vectors=1),
+            "at least 2, got 1 and 12",
+        ),
+        (
+            lambda m, x: matrix_chain("vanilla", [(3, 4)], n_vectors=1),
+            "n_vectors must be at least 2, got 1",
+        ),
+    ],
+)
+def test_what_cannot_converge_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(small_cnn(), images())
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda s: torch.tensor(chance_csc(9, 50, s)),
+        lambda s: matrix_chain("vanilla", [(9, 9)], 3, s),
+        lambda s: singular_ratio(WIDE, images(1), "gradient", "1", "input", 20, s),
+    ],
+    ids=["chance_csc", "matrix_chain", "singular_ratio"],
+)
+def test_a_seed_is_a_draw(draw):
+    torch.testing.assert_close(draw(0), draw(0), rtol=0, atol=0, equal_nan=True)
+    assert not torch.equal(draw(0), draw(1))

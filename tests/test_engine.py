@@ -28,15 +28,18 @@ from xai_lib.attribute.backprop import (
     COMPOSITES,
     Chain,
     ModifiedBackprop,
+    clipped_joins,
     deep_taylor,
     deeplift,
     excitation_backprop,
     guided_backprop,
     lrp,
+    rectgrad,
     relevance_budget,
     signals,
 )
 from xai_lib.attribute.backprop._run import frozen
+from xai_lib.attribute.backprop.methods import rectgrad_composite
 from xai_lib.attribute.backprop.relevance_rules import epsilon, z_plus
 from xai_lib.attribute.backprop.rules import gradient as gradient_rule
 
@@ -670,7 +673,6 @@ def test_scaled_dot_product_attention_is_the_same_attention():
 
 CASES = {
     "small_cnn": (lambda: small_cnn().double(), 16, ["2", "3", "5", "6"]),
-    "residual": (lambda: Residual().double().eval(), 16, ["stem", "branch"]),
     "vision transformer": (
         lambda: small_vit().double(),
         32,
@@ -773,3 +775,70 @@ def test_vectors_sent_together_are_vectors_sent_one_by_one(composite):
 
     alone = torch.stack([send(vector) for vector in vectors])
     assert gap(torch.vmap(send)(vectors), alone) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["epsilon", "epsilon_plus", "alpha2_beta1"])
+def test_lrp_beside_a_skip_connection_is_that_of_the_whole_net(name):
+    net, x = Residual().double().eval(), images(dtype=torch.float64)
+    chain = Chain(net, x, name, ["branch", "output"])
+    logits = F.one_hot(LABELS, 5) * chain.values["output"]
+    wanted = chain.back("output", logits, ["branch"])["branch"]
+    assert gap(lrp(net, x, LABELS, name, layer="branch"), wanted) < 1e-10
+
+
+@pytest.mark.parametrize("size", [1.0, 1e7])
+@pytest.mark.parametrize("name", ["alpha2_beta1", "epsilon"])
+def test_clipped_joins_clip_what_a_sum_sends_back_and_nothing_else(name, size):
+    net, x = Residual().double().eval(), images(dtype=torch.float64)
+    vector = size * F.one_hot(LABELS, 5).double()[None]
+    own, clipped = (
+        signals(net, x, rules, "output", ["branch"], vector)["branch"]
+        for rules in (name, clipped_joins(name))
+    )
+    assert own.min() < 0
+    torch.testing.assert_close(clipped, own.clamp(0, 1000))
+    pairs = [*zip(clipped_joins(name), COMPOSITES[name], strict=True)]
+    assert all(a is b for (key, a), (_, b) in pairs if key != "add")
+    assert [one[0] for one, _ in pairs] == [key for key, _ in COMPOSITES[name]]
+
+
+def test_variants_of_rectgrad():
+    net, x = small_cnn().double(), images(dtype=torch.float64)
+    vector, inner = F.one_hot(LABELS, 5).double()[None], torch.zeros(16, 16).double()
+    inner[1:-1, 1:-1] = 1
+    R = rectgrad(net, x, LABELS, percentile=50)
+    found = rectgrad(net, x, LABELS, percentile=50, variant="kim2019")
+    torch.testing.assert_close(found, x * R * inner)
+    for variant, keys in {"modified": "relu any", "prr": "relu max_pool any"}.items():
+        rules = rectgrad_composite(50.0, variant)
+        assert [key for key, _ in rules] == keys.split()
+        sent = signals(net, x, rules, "output", ["input"], vector)["input"][0]
+        found = rectgrad(net, x, LABELS, percentile=50, variant=variant)
+        torch.testing.assert_close(found, x * sent * inner)
+        assert gap(sent, R) > 0.01
+    for bad in (100, -1):
+        with pytest.raises(ValueError, match=r"percentile must lie in \[0, 100\), got"):
+            rectgrad(net, x, LABELS, percentile=bad)
+    with pytest.raises(ValueError, match="variant must be one of sixt2020"):
+        rectgrad(net, x, LABELS, variant="sixt")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, x: lrp(m, x, LABELS, "epsilonplus"), "composite must be one of"),
+        (lambda m, x: lrp(m, x, LABELS, []), r"list of pairs \(key, rule\), got \[\]"),
+        (lambda m, x: lrp(m, x, LABELS, [("conv", "epsilon")]), "list of pairs"),
+        (
+            lambda m, x: signals(m, x, "epsilon", "7", ["input"], torch.ones(2, 12)),
+            r"shape \(V, 2, 12\), got \(2, 12\)",
+        ),
+        (
+            lambda m, x: Chain(Residual().eval(), x, "epsilon", ["relu"]),
+            "'relu' must run once",
+        ),
+    ],
+)
+def test_what_the_engine_cannot_do_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(small_cnn(), images())

@@ -137,11 +137,19 @@ def test_two_chapters_run_at_the_same_time_and_share_the_processor(book, monkeyp
         assert nbformat.read(done, 4).cells[0].outputs[0].text == "3\n"
 
 
+AFTER = """
+import pathlib, time
+while not pathlib.Path('failing').exists():
+    time.sleep(0.1)
+time.sleep(5)
+"""
+
+
 def test_if_one_chapter_fails_the_others_end_and_no_further_one_begins(book):
     jobs = []
     for name in "abcd":
         jobs.append((book.root / f"notebooks/{name}.ipynb", {}))
-        lines = {"a": "1 / 0", "b": "import time; time.sleep(5)"}.get(name, "1")
+        lines = {"a": "open('failing', 'w').close(); 1 / 0", "b": AFTER}.get(name, "1")
         nbformat.write(notebook(code(lines)), jobs[-1][0])
     with pytest.raises(StepError, match="a failed in cell 0: ZeroDivisionError"):
         chapters.run_all(jobs, book)

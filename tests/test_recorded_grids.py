@@ -64,6 +64,9 @@ def reranked(tmp_path, monkeypatch):
 def test_a_grid_goes_on_from_the_recorded_table(
     reranked, tmp_path, capsys, part, units, names
 ):
+    held = recorded("reranked").attrs["versions"]
+    if reranked.versions().split(", Python")[0] not in held:
+        pytest.skip(f"the table is of {held}")
     reranked.restore(["cifar_vgg11"], [part])
     said = f"cifar_vgg11 {part}: {units} of {units} units\n"
     assert capsys.readouterr().out == said

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nets import Residual, images, small_cnn
+from nets import Idle, Residual, images, small_cnn
 from torch import nn
 from torchvision.models import VisionTransformer
 
@@ -25,6 +25,20 @@ from xai_lib.evaluate import (
 from xai_lib.evaluate.randomise import modules_from
 
 LABELS = torch.tensor([1, 3])
+
+
+def test_rectgrads_maps_are_clipped_nowhere():
+    net, x = small_cnn().double(), images(dtype=torch.float64)
+    found = random_logit(net, x, LABELS, "rectgrad", seed=4)
+    other = other_class(5, LABELS, seed=4)
+    a, b = (METHODS["rectgrad"](net, x, c).abs().amax(1) for c in (LABELS, other))
+    torch.testing.assert_close(found, similarity(a, b, percentile=100))
+    assert (found - similarity(a, b)).abs().max() > 1e-4  # 99.5, as of all others
+
+
+def test_a_module_that_never_runs_cannot_lose_its_weights():
+    with pytest.raises(ValueError, match="run in a forward pass, got 'idle'"):
+        randomised(Idle().eval(), images(), "idle")
 
 
 @pytest.fixture(scope="module")

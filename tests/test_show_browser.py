@@ -40,6 +40,7 @@ def page(chromium, sliders, tmp_path):
     file = tmp_path / "page.html"
     file.write_text(html(*sliders), encoding="utf-8")
     chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.get_log("browser")  # what others left there
     chromium.get(file.as_uri())
     return chromium
 

@@ -47,9 +47,9 @@ def test_each_name_stands_once_in_the_legend():
 
 
 def test_points_of_another_kind_are_refused():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="must name at least one"):
         scatter_panels({}, **OPTIONS)
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises((ValueError, TypeError), match="gradient must be numbers"):
         scatter_panels({"one": {"gradient": ("x", 1)}}, **OPTIONS)
 
 

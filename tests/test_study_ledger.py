@@ -202,3 +202,23 @@ def test_a_summary_of_what_is_no_claim_names_those_there_are():
     for ask in (study.check_table, lambda name: study.summary([name])):
         with pytest.raises(ValueError, match="claim must be one of P1-1, .* got 'P9'"):
             ask("P9")
+
+
+def test_a_chapters_verdict_counts_its_checks():
+    assert study.check_table("P4-1").endswith(
+        "| hfr_ratio | above 3 | not run | 0 | 0 | 0 |"
+    )
+    for part, value, ends in (
+        ("a", 3.5, (3.1, 4)),
+        ("b", 3.25, (3.1, 4)),
+        ("c", 2.25, (2, 2.5)),
+        ("d", 3, (2, 4)),
+    ):
+        record("P4-1", "hfr_ratio", part, value, ends, n=5, models="net")
+    table = study.check_table("P4-1").splitlines()
+    assert table[0] == "**P4-1: holds in part.**"
+    assert table[-1] == "| hfr_ratio | above 3 | 2.25 to 3.5 | 2 | 1 | 1 |"
+    ours, other = study.summary(["P4-1", "P4-2"]).splitlines()
+    assert ours.startswith("- **P4-1, ")
+    assert ours.endswith(": holds in part** (2 of 4 checks pass).")
+    assert other.endswith(": not yet run** (0 of 0 checks pass).")

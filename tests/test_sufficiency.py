@@ -16,6 +16,17 @@ from xai_lib.evaluate import (
 LABELS = torch.tensor([1, 3])
 
 
+def test_a_region_or_hosts_of_another_shape_are_refused():
+    net, x = linear_net(), images()
+    region = torch.ones(2, 16, 16, dtype=torch.bool)
+    for bad in (region.float(), region[:, :1, :1], region[:1]):
+        with pytest.raises(ValueError, match="region must be bool of shape"):
+            transplant_rate(net, x, bad, LABELS, x)
+    for hosts in (x[:, :1], x[..., :8], x[0]):
+        with pytest.raises(ValueError, match=r"hosts must have shape \(K, 3, 16, 16\)"):
+            transplant_rate(net, x, region, LABELS, hosts)
+
+
 @pytest.mark.parametrize(("share", "pixels"), [(0.1, 1), (0.5, 1), (0.6, 2), (1.0, 3)])
 def test_the_region_is_the_smallest_that_holds_the_share(share, pixels):
     m = torch.zeros(1, 4, 4)

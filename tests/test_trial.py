@@ -13,9 +13,16 @@ from PIL import Image
 from torch import nn
 
 from xai_lib import show, study
-from xai_lib.assets import own_model
-from xai_lib.attribute import METHODS
-from xai_lib.evaluate import di_full, faithfulness, random_logit
+from xai_lib.analyse import csc
+from xai_lib.assets import load_images, own_model
+from xai_lib.attribute import METHODS, channel_max_abs
+from xai_lib.evaluate import (
+    cascading_randomisation,
+    di_full,
+    faithfulness,
+    random_logit,
+    similarity,
+)
 from xai_lib.study import QUESTIONS, conclusions, overview, trial
 
 QUICK = {"insertion": {"steps": 2}, "deletion": {"steps": 2}}
@@ -463,3 +470,66 @@ def test_a_report_is_a_page_of_a_trial(found, tmp_path):
         show.report(found.methods, tmp_path / "a.html")
     assert not list(tmp_path.iterdir())
     assert "trial" in study.__all__ and "report" in show.__all__
+
+
+def test_the_other_numbers_are_those_of_the_functions(net, folder, found):
+    x = net.transform(load_images(folder).x)
+    c = net.model(x).argmax(1)
+    R = channel_max_abs(METHODS["gradient"](net.model, x, c))
+    layers = {"top_random": found.about["top"], "all_random": "input"}
+    lost = cascading_randomisation(net.model, x, c, "gradient", [*layers.values()])
+    start, lowest = found.about["start"], found.about["lowest"]
+    cosines = csc(net.model, x, "gradient", start, [lowest])[lowest]
+    wanted = {("class", "other_image"): similarity(R, R.roll(1, 0))}
+    wanted |= {("weights", k): lost[layer] for k, layer in layers.items()}
+    wanted |= {("convergence", "csc"): cosines.flatten(1).nanmedian(1).values}
+    for (test, column), values in wanted.items():
+        rows = found.tables[test].query("method == 'gradient'")
+        assert rows[column].tolist() == pytest.approx(values.tolist(), abs=1e-5), column
+    assert (lost["7"] - lost["input"]).abs().min() > 0.01  # told apart
+
+
+@pytest.mark.parametrize(
+    ("test", "column", "value", "sentence"),
+    [
+        (
+            "weights",
+            "top_random",
+            0.92,
+            "Nearly the same map with a random last layer.",
+        ),
+        ("weights", "all_random", 0.88, "Changes with random weights throughout"),
+        ("convergence", "csc", 0.995, "Rank one"),
+        ("convergence", "csc", 0.985, "Not rank one"),
+    ],
+)
+def test_each_test_has_its_threshold(found, test, column, value, sentence):
+    own = with_values(found, test, column, "gradient", [value] * 5)
+    assert said(own, "gradient", column).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("share", "sentence"),
+    [(0.996, "All in its cell, as it must be"), (0.94, "Puts 6% where the output has")],
+)
+def test_mass_outside_the_cell_is_told(found, share, sentence):
+    own = with_shares(found, "di_full", [[share] * 2] * 4)
+    assert said(own, "gradient", "di_full").startswith(sentence)
+
+
+def test_grain_influence_and_gain_are_told_beside_random_numbers(found):
+    whole = found.tables["maps"].query("cutoff == inf").set_index("method")
+    grain = whole["high_frequency_ratio"]["random"].mean() / 2
+    mu = whole["mu_fidelity"]["random"].to_numpy()
+    F = whole["faithfulness"]["gradient"].to_numpy()
+    for quantity, column, values, sentence in (
+        ("high_frequency_ratio", "high_frequency_ratio", [0.9 * grain] * 5, "Smooth"),
+        ("high_frequency_ratio", "high_frequency_ratio", [1.1 * grain] * 5, "Grainy"),
+        ("mu_fidelity", "mu_fidelity", mu + 0.1, "More attribution means"),
+        ("mu_fidelity", "mu_fidelity", mu - 0.1, "Less so than"),
+        ("gain", "faithfulness", F - 2, "The filter helps this map more"),
+        ("gain", "faithfulness", F + 2, "The filter helps random numbers more"),
+    ):
+        own = with_values(found, "maps", column, "gradient", values)
+        told = said(own, "gradient", quantity)
+        assert told.startswith(sentence), (quantity, sentence)

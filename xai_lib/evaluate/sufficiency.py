@@ -102,15 +102,19 @@ def key_sufficiency(
     tensor([1.])
     """
     check_call(model, x, target)
+    _check_region(region, x)
+    sigma = x.shape[2] / 8 if sigma is None else sigma
+    kept = torch.where(region[:, None], x, blurred(x, sigma))
+    c = fixed_target(model, x, target)
+    return _logit(model, kept, c) / _logit(model, x, c)
+
+
+def _check_region(region: Tensor, x: Tensor) -> None:
     if region.shape != (len(x), *x.shape[2:]) or region.dtype != torch.bool:
         raise ValueError(
             f"region must be bool of shape {(len(x), *x.shape[2:])}, "
             f"got {region.dtype} of {tuple(region.shape)}"
         )
-    sigma = x.shape[2] / 8 if sigma is None else sigma
-    kept = torch.where(region[:, None], x, blurred(x, sigma))
-    c = fixed_target(model, x, target)
-    return _logit(model, kept, c) / _logit(model, x, c)
 
 
 def _logit(model: nn.Module, x: Tensor, c: Tensor) -> Tensor:
@@ -149,6 +153,11 @@ def transplant_rate(
     -------
     Tensor, shape (B,), in [0, 1]
 
+    Raises
+    ------
+    ValueError
+        if a region or the hosts do not have the shape of x
+
     Notes
     -----
     The second candidate: nothing of the own image is left outside the region.
@@ -167,6 +176,11 @@ def transplant_rate(
     tensor([1., 1., 1.])
     """
     check_call(model, x, target)
+    _check_region(region, x)
+    if hosts.ndim != 4 or hosts.shape[1:] != x.shape[1:] or not len(hosts):
+        C, H, W = x.shape[1:]
+        wanted = f"hosts must have shape (K, {C}, {H}, {W}), one at least"
+        raise ValueError(f"{wanted}, got {tuple(hosts.shape)}")
     c, rates = fixed_target(model, x, target), []
     size = rows_per_pass(model, x)
     for image, inside, own in zip(x, region, c, strict=True):
