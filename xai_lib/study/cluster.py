@@ -1,5 +1,6 @@
 """Units on an existing Dask cluster: a lost worker costs a retry."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from xai_lib.study.units import Unit, measure
@@ -52,20 +53,24 @@ def on_cluster(
             client.submit(measure, unit, load, key=f"xai_lib-{unit.key}", **own): unit
             for unit in units
         }
+        done = dask.as_completed(list(tasks), loop=client.loop)
         while tasks:
-            for task in _finished(dask, client, list(tasks), wait):
-                yield tasks.pop(task), _outcome(task)
+            _wait_for_one(done, client, wait)
+            task = next(done)
+            yield tasks.pop(task), _outcome(task)
 
 
-def _finished(dask, client, tasks: list, wait: float) -> set:
-    """Return the tasks that are finished, one at least, while there are workers."""
-    while True:
-        try:
-            return dask.wait(tasks, timeout=wait, return_when="FIRST_COMPLETED").done
-        except TimeoutError:
-            if not client.scheduler_info()["workers"]:
-                left = f"no worker is left, and {len(tasks)} units are to do"
-                raise OSError(f"{left}; the same command goes on") from None
+def _wait_for_one(done, client, wait: float) -> None:
+    """Wait until a task is finished; raise if no worker is left to finish one."""
+    since = time.monotonic()
+    while not done.has_ready():
+        time.sleep(0.02)
+        if time.monotonic() - since < wait:
+            continue
+        if not client.scheduler_info()["workers"]:
+            left = f"no worker is left, and {done.count()} units are to do"
+            raise OSError(f"{left}; the same command goes on")
+        since = time.monotonic()
 
 
 def _outcome(task) -> list[dict] | Exception:
