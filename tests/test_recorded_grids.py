@@ -112,19 +112,34 @@ def test_a_published_row_keeps_its_images(reranked, tmp_path):
         reranked.refuse_fewer([(*key, 10, 0.1, 0.1, fewer, "")], columns)
 
 
-def test_units_that_failed_are_not_published(reranked, tmp_path):
+def test_units_that_failed_are_not_published(reranked, tmp_path, monkeypatch):
+    monkeypatch.setattr(reranked, "HERE", tmp_path)
+    monkeypatch.setattr(sys.modules["tables"], "HERE", tmp_path)
+    published = tmp_path / "reranked.csv"
+    published.write_bytes((DATA / "results" / "reranked.csv").read_bytes())
     grid = reranked.grid_of("cifar_vgg11", "slow_few", 10, ["rise"])
     reranked.restore(["cifar_vgg11"], ["slow_few"])
     out = tmp_path / "cifar_vgg11~slow_few.csv"
     table = reranked.run(grid, out, progress=False)
     assert reranked.failures(table) == 0
+    (tmp_path / "cifar_vgg11~slow_few.csv").rename(tmp_path / "a~b.csv")
+    monkeypatch.setattr(reranked, "GRIDS", tmp_path / "grids")
+    (tmp_path / "grids").mkdir()
+    out = (tmp_path / "a~b.csv").rename(tmp_path / "grids" / "a~b.csv")
+    reranked.tables()
+    again, before = reranked.read_table(published), recorded("reranked")
+    assert again.equals(before)  # what was restored is what was published
+    known = ("commit", "versions", "maps")
+    assert all(
+        set(before.attrs[k].split()) <= set(again.attrs[k].split()) for k in known
+    )
     lines = out.read_text().splitlines()
     names = next(line for line in lines if line.startswith("model,")).split(",")
     with open(out, "a", newline="") as file:
         row = dict.fromkeys(names, "") | {"model": "cifar_vgg11", "method": "rise"}
         row |= {"note": "failed: out of memory", "commit": "abc", "cutoff": "inf"}
         file.write(",".join(row.values()) + "\n")
-    with pytest.raises(SystemExit, match="few.csv: 1 rows failed; run it again"):
+    with pytest.raises(SystemExit, match="b.csv: 1 rows failed; run it again"):
         reranked.tables()
 
 
