@@ -19,7 +19,7 @@ from xai_lib.analyse import (
     whole_map_csc,
 )
 from xai_lib.analyse._signals import back_all, explained_signals
-from xai_lib.attribute import gradient, smoothgrad
+from xai_lib.attribute import METHODS, gradient, smoothgrad
 from xai_lib.attribute.backprop import (
     COMPOSITES,
     Chain,
@@ -361,3 +361,18 @@ def test_what_cannot_converge_is_refused(call, message):
 def test_a_seed_is_a_draw(draw):
     torch.testing.assert_close(draw(0), draw(0), rtol=0, atol=0, equal_nan=True)
     assert not torch.equal(draw(0), draw(1))
+
+
+@pytest.mark.parametrize("name", ["rise", "occlusion", "score_cam", "ablation_cam"])
+def test_a_method_that_only_looks_at_the_output_has_no_signals(name):
+    few = {"rise": {"n_masks": 4}}.get(name, {})
+    method = partial(METHODS[name], **few)
+    with pytest.raises(ValueError, match="must go back through the model"):
+        whole_map_csc(small_cnn(), images(1), method, "5", ["input"], 2)
+
+
+def test_a_callers_model_keeps_its_modes():
+    net = small_cnn()
+    net[5].train()
+    whole_map_csc(net, images(1), partial(smoothgrad, n_samples=2), "7", ["input"], 2)
+    assert [m.training for m in net] == [k == 5 for k in range(len(net))]

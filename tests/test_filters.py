@@ -104,3 +104,15 @@ def test_a_gain_on_noise_is_none():
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("kind", ["disc", "gaussian", "kernel"])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
+def test_maps_of_whole_numbers_are_refused(kind, dtype):
+    with pytest.raises(TypeError, match="maps must be floating, got torch"):
+        low_pass(torch.ones(1, 8, 8, dtype=dtype), 2, kind)
+
+
+def test_a_cutoff_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="cutoffs must ascend"):
+        best_cutoff(torch.rand(3, 4), [4, math.nan, 8])

@@ -1,5 +1,6 @@
 """Signals at many layers against one method call per layer; readings by hand."""
 
+import math
 from functools import partial
 
 import pytest
@@ -138,3 +139,25 @@ def test_an_empty_signal_is_not_aligned():
     h = images()
     found = alignment_readings(0 * h, h, h, product=True)
     assert all((v == 0).all() for v in found.values())
+
+
+@pytest.mark.parametrize(
+    ("top", "message"),
+    [
+        ([1], r"top must have shape \(2,\) or \(2, 5\), got \(1,\)"),
+        ([1, 2, 3], r"top must have shape \(2,\) or \(2, 5\), got \(3,\)"),
+        ([1, -1], r"top must lie in 0..4, got -1..1"),
+    ],
+)
+def test_a_class_for_each_image_is_wanted(top, message):
+    with pytest.raises(ValueError, match=message):
+        backward_signals(
+            small_cnn(), images(), torch.tensor(top), "gradient", ["input"]
+        )
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_signals_that_are_not_finite_have_no_alignment(bad):
+    h = torch.rand(1, 2, 4, 4)
+    with pytest.raises(ValueError, match="signal must be finite, got NaN"):
+        alignment_readings(torch.full_like(h, bad), h, h, False)

@@ -175,3 +175,10 @@ def test_gaussian_has_half_the_power_at_its_cutoff():
 def test_bad_input(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+@pytest.mark.parametrize("waves", [(5, 12), (13, 0), (0, 13)])
+def test_a_wave_at_the_threshold_is_not_above_it(waves):
+    y, x = torch.meshgrid(*[torch.arange(52.0, dtype=torch.float64)] * 2, indexing="ij")
+    wave = torch.cos(2 * math.pi * (waves[0] * y + waves[1] * x) / 52)[None]
+    assert high_frequency_ratio(wave, window="none") < 1e-9  # its frequency is 1 / 4

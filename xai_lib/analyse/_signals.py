@@ -138,14 +138,16 @@ class _Emit(torch.autograd.Function):
     is_rule = True
 
     @staticmethod
-    def forward(ctx, h: Tensor, vector: Tensor) -> Tensor:
+    def forward(ctx, h: Tensor, vector: Tensor, asked: list) -> Tensor:
         ctx.save_for_backward(vector)
+        ctx.asked = asked
         return h.new_ones(len(h), 1)
 
     @staticmethod
     def backward(ctx, R: Tensor):
         (vector,) = ctx.saved_tensors
-        return R.view(-1, *[1] * (vector.ndim - 1)) * vector, None
+        ctx.asked.append(True)
+        return R.view(-1, *[1] * (vector.ndim - 1)) * vector, None, None
 
 
 class _Reached(Exception):
@@ -164,11 +166,12 @@ class UpTo(nn.Module):
             self.add_module(name, child)
         self.whole = (model,)  # in a tuple: not a child, its names stay as they are
         self.start, self.vector = start, None
-        self.train(False)
+        self.asked: list[bool] = []  # whether a gradient was
+        self.training = False  # the children are the caller's own
 
     def forward(self, x: Tensor) -> Tensor:
         if self.start == "output":
-            return _Emit.apply(self.whole[0](x), self.vector)
+            return _Emit.apply(self.whole[0](x), self.vector, self.asked)
         outputs = []
 
         def stop(module, inputs, output):
@@ -180,7 +183,7 @@ class UpTo(nn.Module):
                 self.whole[0](x)
         except _Reached:
             pass
-        return _Emit.apply(outputs[0], self.vector)
+        return _Emit.apply(outputs[0], self.vector, self.asked)
 
 
 def explained_signals(
@@ -203,4 +206,9 @@ def explained_signals(
                 rows.append(method(part, x[i : i + 1], target, layer=name))
         per_image = torch.cat(rows).unflatten(0, (len(x), len(vectors)))
         signals[layer] = per_image.transpose(0, 1)  # (V, B, ...)
+    if not part.asked:
+        raise ValueError(
+            "method must go back through the model; this one only looks at its output, "
+            "which is 1 for every input here"
+        )
     return signals

@@ -57,6 +57,8 @@ def low_pass(maps: Tensor, cutoff: float, kind: str = "disc") -> Tensor:
     """
     if not isinstance(maps, Tensor) or maps.ndim < 2:
         raise ValueError("maps must be a tensor of shape (..., H, W)")
+    if not maps.is_floating_point():
+        raise TypeError(f"maps must be floating, got {maps.dtype}")
     check_positive(cutoff=cutoff)
     check_choice("kind", kind, KINDS)
     H, W = maps.shape[-2:]
@@ -157,7 +159,7 @@ def best_cutoff(
     ):
         got = tuple(getattr(scores, "shape", ()))
         raise ValueError(f"scores must have shape ({len(cutoffs)}, B), got {got}")
-    if cutoffs != sorted(cutoffs):
+    if any(c != c for c in cutoffs) or cutoffs != sorted(cutoffs):
         raise ValueError(f"cutoffs must ascend, got {cutoffs}")
     if on is None:
         on = torch.arange(scores.shape[1]) % 2 == 0

@@ -125,7 +125,11 @@ def backward_signals(
     chain = Chain(model, x, composite, list(layers), baseline)
     logits = chain.values["output"]
     vector = top.to(logits)
-    if top.ndim == 1:
+    fits = top.ndim == 1 and len(top) == len(x)
+    if fits and ((top < 0) | (top >= logits.shape[1])).any():
+        got = f"{top.min()}..{top.max()}"
+        raise ValueError(f"top must lie in 0..{logits.shape[1] - 1}, got {got}")
+    if fits:
         vector = torch.zeros_like(logits).scatter_(1, top[:, None].to(x.device), 1.0)
     if vector.shape != logits.shape:
         wanted = f"top must have shape ({len(x)},) or {tuple(logits.shape)}"
@@ -194,6 +198,9 @@ def alignment_readings(
     >>> round(found["product"].item(), 6), round(found["product_chance"].item(), 6)
     (1.0, 1.0)
     """
+    for name, given in {"signal": signal, "h": activation, "change": change}.items():
+        if not given.isfinite().all():
+            raise ValueError(f"{name} must be finite, got NaN or infinity")
     used = change != 0
     if product:
         m = torch.where(used, signal.double() / torch.where(used, change, 1.0), 0.0)

@@ -26,7 +26,7 @@ VGG16_CHAIN = (
 
 
 def alpha_beta_law(alpha: float) -> Callable[[Tensor], Tensor]:
-    """Return W -> alpha W+ + beta W-, beta = 1 - alpha on the negative weights."""
+    """Return W -> alpha W+ + beta W-, beta = alpha - 1 on the negative weights."""
     return lambda W: alpha * W.clamp(min=0) + (alpha - 1) * W.clamp(max=0)
 
 

@@ -260,4 +260,5 @@ def share_above(power: Tensor, above: float = 0.25) -> Tensor:
     if not 0 <= above < 0.5:
         raise ValueError(f"above must lie in [0, 0.5), got {above}")
     f = frequency_grid(*power.shape[1:]).to(power.device)
-    return power[:, f > above].sum(1) / power[:, f > 0].sum(1)
+    higher = f > above * (1 + 1e-6)  # f is rounded, as in `low_pass`
+    return power[:, higher].sum(1) / power[:, f > 0].sum(1)
