@@ -84,7 +84,7 @@ def same(path):
 
 
 def parts(out):
-    return {p: p.stat().st_mtime_ns for p in out.parent.glob(f"{out.name}.parts/*")}
+    return {p: p.stat().st_mtime_ns for p in out.parent.glob(f"{out.name}.parts/[!.]*")}
 
 
 def planned(folder, **other):
