@@ -44,7 +44,7 @@ def head_of(
 ) -> str:
     """Return the head of a table: where it comes from, and the notes.
 
-    `found` replaces what this process would say: versions, device, date, seconds.
+    `found` replaces what this process would say: versions, device, date.
     """
     lines = {
         "script": f"data/results/{script}",
