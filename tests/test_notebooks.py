@@ -126,6 +126,38 @@ def test_profiles_name_only_parameters_of_the_chapter(path, root):
         assert not unknown, f"{profile} sets {unknown}, not in the parameters cell"
 
 
+def functions_of(code):
+    """Return the source of each function, without comments."""
+    tree = ast.parse(code.replace(", strict=True", ""))
+    made = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {node.name: ast.unparse(node) for node in made}
+
+
+def unlike_its_copy(solution, copy):
+    """Return the functions of a shown solution that its hidden copy does not hold."""
+    ran = functions_of(copy)
+    blocks = re.findall(r"```python\n(.*?)```", solution, re.DOTALL)
+    shown = functions_of("\n".join(blocks))
+    return [name for name, code in shown.items() if ran.get(name) != code]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_solution_that_is_shown_is_the_one_that_runs(path):
+    cells = nbformat.read(path, 4).cells
+    places = [i for i, c in enumerate(cells) if "<summary>Solution" in c.source]
+    assert len(places) >= 3
+    for i in places:
+        hidden = cells[i + 1]
+        assert "solution" in hidden.metadata.get("tags", []), cells[i].id
+        assert unlike_its_copy(cells[i].source, hidden.source) == [], cells[i].id
+
+
+def test_a_changed_copy_of_a_solution_is_seen():
+    shown = "```python\ndef f(x):\n    return x + 1  # one\n```"
+    assert unlike_its_copy(shown, "def f(x):\n    return x + 1\n\n\nf(2)") == []
+    assert unlike_its_copy(shown, "def f(x):\n    return x + 2") == ["f"]
+
+
 def test_the_address_is_the_same_everywhere(root):
     config = yaml.safe_load((root / "_config.yml").read_text())
     assert config["repository"]["url"] == address.address()

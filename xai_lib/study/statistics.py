@@ -1,8 +1,8 @@
 """Intervals over images."""
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -122,18 +122,31 @@ def _as_statistic(statistic: Statistic) -> Callable[[Tensor], Tensor]:
 def _resample(
     data: Tensor, statistic: Callable[[Tensor], Tensor], n_resamples: int, seed: int
 ) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    rows = max(1, _CHUNK // len(data))
-    parts = []
-    for start in range(0, n_resamples, rows):
-        size = (min(rows, n_resamples - start), len(data))
-        index = torch.randint(len(data), size, generator=generator)  # (R, N)
-        part = torch.as_tensor(statistic(data[index]), dtype=torch.float64)
-        if part.shape != size[:1]:
-            wanted = f"statistic must map {size} to {size[:1]}"
+    rows, parts = max(1, _CHUNK // len(data)), []
+    whole = n_resamples <= rows
+    drawn = _drawn_whole if whole else partial(_drawn, rows=rows)
+    for index in drawn(len(data), n_resamples, seed):  # (R, N)
+        sample = data.index_select(0, index.flatten()).view(index.shape)
+        part = torch.as_tensor(statistic(sample), dtype=torch.float64)
+        if part.shape != index.shape[:1]:
+            wanted = f"statistic must map {tuple(index.shape)} to ({len(index)},)"
             raise ValueError(f"{wanted}, got {tuple(part.shape)}")
         parts.append(part)
     replicates = torch.cat(parts)
     if math.isnan(replicates.sum()):
         raise ValueError("statistic must be finite on every resample, got NaN")
     return replicates
+
+
+def _drawn(count: int, n_resamples: int, seed: int, rows: int) -> Iterator[Tensor]:
+    """Yield the places (R, N) that are drawn, at most so many rows at once."""
+    generator = torch.Generator().manual_seed(seed)
+    for start in range(0, n_resamples, rows):
+        size = (min(rows, n_resamples - start), count)
+        yield torch.randint(count, size, generator=generator).int()
+
+
+@lru_cache(maxsize=4)
+def _drawn_whole(count: int, n_resamples: int, seed: int) -> list[Tensor]:
+    """Return `_drawn` in one piece: a table of intervals draws the same each time."""
+    return [*_drawn(count, n_resamples, seed, n_resamples)]
