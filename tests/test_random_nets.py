@@ -78,6 +78,13 @@ def test_a_layer_without_weights_is_refused():
         random_mlp([3])
 
 
+def test_a_weight_that_is_computed_from_others_is_refused():
+    norm = nn.utils.parametrizations.weight_norm
+    net = nn.Sequential(nn.Linear(4, 4), norm(nn.Linear(4, 2))).eval()
+    with pytest.raises(ValueError, match="'1' must hold its weight, not compute it"):
+        redraw_weights(net)
+
+
 def test_activations_of_a_random_net_keep_their_size():
     net = random_mlp([100, 400, 400, 400], seed=1)
     x = torch.randn(8, 100, 1, 1, dtype=torch.float64)

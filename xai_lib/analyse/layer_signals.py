@@ -189,7 +189,9 @@ def alignment_readings(
     -----
     For m independent of h the product's cosine with h is close to mean(m) / rms(m),
     whatever h: any multiplier that is nearly constant is aligned. That is the chance
-    level of a product; the mean runs over the units where the change is not 0.
+    level of a product; the mean runs over the units where the change is not 0. Where
+    the change is not h itself (DeepLIFT, behind a layer with biases) the level is lower
+    by the factor cos(change, h), so "product_chance" is then its upper bound.
 
     Examples
     --------

@@ -58,12 +58,15 @@ def redraw_weights(
 
     Returns
     -------
-    Module. A norm layer among the layers becomes the identity.
+    Module. A batch norm among the layers becomes the identity; a layer or group norm
+    keeps its scaling to mean 0 and deviation 1. Attention's first map, weights that no
+    layer of its own holds, stays as it is.
 
     Raises
     ------
     ValueError
-        for a layer without weights, and for a transposed convolution
+        for a layer without weights, for one whose weight is computed from others (by
+        weight or spectral norm), and for a transposed convolution
 
     References
     ----------
@@ -90,6 +93,8 @@ def redraw_weights(
                 nn.init.ones_(module.weight)
         elif isinstance(module, nn.modules.conv._ConvTransposeNd):
             raise ValueError(f"layer {name!r} must be no transposed convolution")
+        elif isinstance(module, WEIGHTED) and "weight" not in module._parameters:
+            raise ValueError(f"layer {name!r} must hold its weight, not compute it")
         elif isinstance(module, WEIGHTED):
             n, d = len(module.weight), module.weight[0].numel()
             weight = 2**0.5 * WEIGHT_LAWS[law](n, d, g)
