@@ -101,7 +101,7 @@ def _condition(check: Check) -> str:
 
 
 def headline(checks: Sequence[Check]) -> list[list[Check]]:
-    """Return the checks of the first condition, and of the one that fails most.
+    """Return the checks of the first condition, and of the one that passes least.
 
     The second is left out where no condition passes a smaller share than the first.
     """

@@ -64,9 +64,9 @@ def test_a_criterion_without_a_row_keeps_the_claim_from_holding():
     assert verdict.reason == "1 of 1 check passes; passed: gain (net); not yet run: gap"
 
 
-def test_undecided_with_a_criterion_to_come_is_not_yet_run():
+def test_nothing_passed_and_a_criterion_to_come_is_not_yet_run():
     assert decide(claim(), [row("gain", -1, 1)]).status == "not yet run"
-    assert decide(claim(), [row("gain", -2, -1)]).status == "does not hold"
+    assert decide(claim(), [row("gain", -2, -1)]).status == "not yet run"
 
 
 def test_recorded_rows_decide_where_there_are_any():

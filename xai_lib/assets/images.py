@@ -162,7 +162,11 @@ def _open_set(name):
         )
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
     if not found:
-        raise ValueError(f"folder {folder} holds no image ({', '.join(SUFFIXES)})")
+        below = any(p.is_dir() for p in folder.iterdir())
+        hint = "; its subfolders are not read" if below else ""
+        raise ValueError(
+            f"folder {folder} holds no image ({', '.join(SUFFIXES)}){hint}"
+        )
     files = {path.name: path for path in found}
     return files, _csv_labels(folder / "labels.csv", files), dict.fromkeys(files, 0)
 

@@ -50,8 +50,10 @@ def bootstrap(
     -----
     Images, or groups, are the units that are resampled; whatever was averaged inside an
     image (subsets, perturbations, methods) stays as it is. The percentile interval is
-    used, without bias correction. The median of an even number of values is the mean
-    of the middle two, as in numpy and unlike `torch.median`.
+    used, without bias correction. It is too narrow for few values: the interval of the
+    mean of normal numbers misses it 16 times in 100 with 5 of them, 10 times with 10, 7
+    with 25 or 50, for a level of 0.95. The median of an even number of values is the
+    mean of the middle two, as in numpy and unlike `torch.median`.
 
     Examples
     --------

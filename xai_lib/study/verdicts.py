@@ -55,9 +55,9 @@ def decide(claim: Claim, rows: Sequence[dict]) -> Verdict:
     -------
     Verdict
         "holds" if every check passes, "holds in part" if some do, "does not hold" if
-        none does and one at least fails; "not yet run" without rows, or where those
-        there are leave it open; "not testable here" if the claim says so, or if every
-        check is undecided.
+        none does and one at least fails; "not yet run" where a criterion has no row and
+        none passes, as it is open then; "not testable here" if the claim says so, or if
+        every check is undecided.
 
     Notes
     -----
@@ -76,10 +76,10 @@ def decide(claim: Claim, rows: Sequence[dict]) -> Verdict:
         status = "holds"
     elif passed:
         status = "holds in part"
-    elif any(check.result == "fail" for check in judged):
-        status = "does not hold"
     elif len(judged) < len(checks):
         status = "not yet run"
+    elif any(check.result == "fail" for check in judged):
+        status = "does not hold"
     else:
         status = "not testable here"
     return Verdict(status, _reason(checks, passed, len(judged)), checks)
