@@ -41,3 +41,33 @@ def test_the_size_may_differ_by_channel_and_the_loss_never_falls():
 def test_bad_sizes_are_refused(bad):
     with pytest.raises(ValueError, match="above 0"):
         sign_gradient_attack(linear_net(), images(), torch.tensor([0, 1]), **bad)
+
+
+@pytest.mark.parametrize("gap", [5, 25, 110])
+def test_a_sure_network_is_attacked_in_the_same_direction(gap):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2)).eval()
+    net[1].bias.data = torch.tensor([float(gap), 0.0])
+    x, c = images(1, 3, 4, 4), torch.tensor([0])
+    uphill = (net[1].weight[1] - net[1].weight[0]).sign().view_as(x)
+    changed = sign_gradient_attack(net, x, c, size=0.3)
+    torch.testing.assert_close(changed, x + 0.3 * uphill)
+
+
+def test_a_batch_is_attacked_as_its_images_with_a_size_for_each():
+    net, x, c = small_cnn(), images(10), torch.arange(10) % 5
+    size = torch.linspace(0.1, 0.5, 10).view(-1, 1, 1, 1)
+    changed = sign_gradient_attack(net, x, c, size, steps=2)
+    torch.testing.assert_close((changed - x).abs().amax((1, 2, 3)), size.flatten())
+    alone = [sign_gradient_attack(net, x[[i]], c[[i]], size[i], 2) for i in range(10)]
+    torch.testing.assert_close(changed, torch.cat(alone))
+
+
+def test_attacks_that_make_no_sense_are_refused():
+    x, c = images(), torch.tensor([0, 1])
+    with pytest.raises(ValueError, match="size must broadcast to x"):
+        sign_gradient_attack(linear_net(), x, c, torch.ones(3))
+    one = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 1)).eval()
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        sign_gradient_attack(one, x, torch.tensor([0, 0]), 0.1)
+    with pytest.raises(ValueError, match="target must lie in"):
+        sign_gradient_attack(linear_net(), x, torch.tensor([-100, 0]), 0.1)

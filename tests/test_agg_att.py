@@ -210,3 +210,39 @@ def test_smoothing_refuses_other_maps_and_borders():
         gaussian_smooth(torch.ones(8), 3)
     with pytest.raises(ValueError, match="border must be one of zero, renormalise"):
         gaussian_smooth(torch.ones(8, 8), 3, "reflect")
+
+
+def test_the_bins_and_the_percentile_that_are_asked_for_are_taken():
+    maps = torch.rand(20, 8, 8, generator=torch.Generator().manual_seed(0))
+    halves = agg_att(maps, 2, bins=((0, 50), (50, 100)), percentile=50)
+    mean = torch.stack([maps[part].mean(0) for part in halves.members])
+    assert [len(part) for part in halves.members] == [10, 10]
+    assert halves.scale == float(mean.flatten().sort().values[63])  # 0.5 * 127
+
+
+def test_scores_that_are_no_numbers_make_no_bins():
+    scores = torch.rand(100)
+    with pytest.raises(ValueError, match="without NaN"):
+        bin_members(torch.where(scores > 0.9, torch.nan, scores), scores)
+    with pytest.raises(ValueError, match="one shape"):
+        bin_members(scores, scores[:50])
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ({"setting": "GridPG"}, "setting must be one of"),
+        ({"n": 1}, "n must be at least 2"),
+        ({"grids": 0}, "grids must be above 0"),
+    ],
+)
+def test_a_grid_that_is_none_is_refused(call, said):
+    y = torch.arange(10).repeat(3)
+    with pytest.raises(ValueError, match=said):
+        sample_grids(**({"y": y, "n": 2, "grids": 3} | call))
+
+
+def test_the_partner_of_a_pair_is_drawn():
+    y = torch.arange(4).repeat(6)
+    drawn = sample_grids(y, 2, 40, "di_full")
+    assert len({(int(a) - int(b)) % 24 for a, b in drawn[:, [3, 0]]}) > 3

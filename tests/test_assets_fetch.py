@@ -20,7 +20,7 @@ from assets_tools import Server, png, toml_of, zipped
 
 from xai_lib.assets import AssetError, catalog, download, fetch, load_images, store
 from xai_lib.assets.__main__ import main
-from xai_lib.assets.fetch import find, obtain
+from xai_lib.assets.fetch import _message, find, obtain
 from xai_lib.assets.models import build
 
 FILES = {f"n{i:02d}_{i}.png": png(i, 96) for i in range(8)}
@@ -565,3 +565,32 @@ def test_progress_bar_on_a_terminal(monkeypatch):
     text = screen.getvalue()
     assert "[##########..........] 1.0 MB" in text and "1.5 MB" not in text
     assert text.count("\n") == 2
+
+
+def test_a_write_that_is_cut_off_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    path = tmp_path / "asset.zip"
+    store.write_whole(path, b"old and whole")
+
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            store.write_whole(path, b"new")
+    assert path.read_bytes() == b"old and whole"
+    store.write_whole(path, b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["asset.zip"]
+
+
+def test_a_mirror_that_is_not_there_is_told(tmp_path, monkeypatch):
+    asset = find("resnet18")
+    for place, said in (("nowhere", "no such folder"), ("", "holds no file of it")):
+        monkeypatch.setenv("XAI_LIB_MIRROR", str(tmp_path / place))
+        lines = _message(asset, ["torchvision: refused"])
+        assert f"mirror {tmp_path / place}: {said}" in lines
+
+
+def test_what_comes_with_the_library_is_not_fetched():
+    with pytest.raises(ValueError, match="cifar_cnn comes with xai_lib"):
+        find("cifar_cnn")

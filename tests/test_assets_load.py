@@ -497,3 +497,32 @@ def test_command_line_fetches_and_measures(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("xai_lib.assets.__main__.catalog", catalog)
     assert main(["fetch", "--all-registry"]) == 0
     assert fetched == [*REGISTRY, "photos", "cifar10", "cifar10_train", "imdb"]
+
+
+def test_a_hidden_file_and_a_folder_are_no_images(tmp_path):
+    save(tmp_path, "a.png")
+    (tmp_path / "._a.png").write_bytes(b"of another system")
+    (tmp_path / "b.png").mkdir()
+    assert load_images(tmp_path).names == ["a.png"]
+    with pytest.raises(ValueError, match="split 'b' of .* holds no image"):
+        load_images(tmp_path, split="b")
+    (tmp_path / "labels.csv").write_bytes("a.png,1\nb\xe4r".encode("latin-1"))
+    with pytest.raises(ValueError, match="labels.csv must be UTF-8"):
+        load_images(tmp_path)
+
+
+def test_a_transform_reads_a_picture_as_load_images_does(tmp_path):
+    clear = Image.new("RGBA", (256, 256), (255, 0, 0, 0))
+    clear.save(tmp_path / "a.png")
+    turned = Image.new("RGB", (256, 300))
+    turned.paste((255, 255, 255), (0, 0, 256, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "b.png", exif=exif)
+    wanted, transform = load_images(tmp_path).x, Transform()
+    for place, name in enumerate(("a.png", "b.png")):
+        with Image.open(tmp_path / name) as picture:
+            found = transform(picture)
+        torch.testing.assert_close(found, transform(wanted[place]), atol=0.03, rtol=0)
+    with pytest.raises(ValueError, match="mode I;16 is not supported"):
+        transform(Image.new("I;16", (256, 256)))

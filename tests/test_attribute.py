@@ -27,7 +27,7 @@ from xai_lib.attribute import (
     squaregrad,
     vargrad,
 )
-from xai_lib.attribute._forward import rows_per_pass
+from xai_lib.attribute._forward import _saved_bytes, rows_per_pass
 
 FAST = {
     "smoothgrad": {"n_samples": 4},
@@ -74,7 +74,10 @@ def test_batch_equals_loop(name):
 def test_chunks_do_not_change_the_map(name, monkeypatch):
     model, x = small_cnn().double(), images(3, dtype=torch.float64)
     whole = make(name, model, x, torch.arange(3))
-    for module in ("gradients", "noisy", "occlude", "masks", "_forward"):
+    for module in (
+        *("gradients", "noisy", "occlude", "masks", "_forward", "cam"),
+        *("backprop._run", "backprop.reference"),
+    ):
         path = f"xai_lib.attribute.{module}.rows_per_pass"
         monkeypatch.setattr(path, lambda model, x: 2)
     parts = make(name, model, x, torch.arange(3))
@@ -120,10 +123,163 @@ def test_a_target_function_is_the_class_it_names(name):
     torch.testing.assert_close(by_function, make(name, model, x, second))
 
 
+@pytest.mark.parametrize("layer", [None, "input"])
 @pytest.mark.parametrize("name", METHODS)
-def test_the_map_is_in_no_graph(name):
+def test_the_map_is_in_no_graph(name, layer):
     model, x = small_cnn().double(), images(dtype=torch.float64).requires_grad_()
-    assert not make(name, model, x).requires_grad
+    assert not make(name, model, x, layer=layer).requires_grad
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_under_no_grad_the_map_is_the_same(name):
+    model, x = small_cnn().double(), images(dtype=torch.float64)
+    with torch.no_grad():
+        found = make(name, model, x, layer="3")
+    torch.testing.assert_close(found, make(name, model, x, layer="3"))
+
+
+class Halves(nn.Module):
+    """A body in one type, logits in another; its first step is in place."""
+
+    def __init__(self, in_place=True):
+        super().__init__()
+        self.body, self.in_place = small_cnn(), in_place
+
+    def forward(self, x):
+        x = x.sub_(0.5) if self.in_place else x - 0.5
+        return self.body(x).double()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_in_place_start_and_logits_of_another_type_change_nothing(name):
+    x = images()
+    kept = x.clone()
+    found, wanted = (make(name, Halves(how).eval(), x) for how in (True, False))
+    torch.testing.assert_close(found, wanted)
+    assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize(
+    ("choose", "said"),
+    [
+        (
+            lambda logits: torch.tensor([3]),
+            r"target must have shape \(3,\), got \(1,\)",
+        ),
+        (lambda logits: logits.argmax(), r"got \(\)"),
+        (lambda logits: logits.argmax(1, keepdim=True), r"got \(3, 1\)"),
+        (lambda logits: logits.amax(1), "class indices"),
+        (lambda logits: [0, 1, 2], "got list"),
+    ],
+)
+@pytest.mark.parametrize(
+    "name", ["gradient", "integrated_gradients", "lrp_zplus", "rise"]
+)
+def test_a_target_function_is_checked_as_a_target_is(name, choose, said):
+    with pytest.raises((ValueError, TypeError), match=said):
+        make(name, small_cnn(), images(3), choose)
+
+
+def test_a_part_in_train_mode_is_refused():
+    model = small_cnn()
+    model.append(nn.Dropout(0.5))  # in train mode, as a new head is
+    with pytest.raises(ValueError, match="got its part '9' in train mode"):
+        gradient(model, images(), LABELS)
+    model.eval()
+    assert gradient(model, images(), LABELS).shape == images().shape
+
+
+def test_inference_mode_is_refused_where_a_gradient_is_wanted():
+    model, x = small_cnn(), images()
+    with torch.inference_mode():
+        for name in ("gradient", "integrated_gradients", "lrp_zplus", "grad_cam"):
+            with pytest.raises(ValueError, match="torch.inference_mode"):
+                make(name, model, x)
+        kept = occlusion(model, x, LABELS, window=5, stride=3)
+    torch.testing.assert_close(kept, occlusion(model, x, LABELS, window=5, stride=3))
+
+
+def test_memory_is_measured_alike_in_inference_mode():
+    model, x = small_cnn(), images(1)
+    with torch.inference_mode():
+        quiet = _saved_bytes(model, x)
+    assert quiet == _saved_bytes(model, x) > 10 * x.numel()
+
+
+class Attends(nn.Module):
+    """Tokens of 4 x 4 patches, attention written out: its weights look like a map."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch, self.softmax = nn.Conv2d(3, 8, 4, 4), nn.Softmax(-1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        h = self.patch(x).flatten(2).transpose(1, 2)  # (B, 16, 8)
+        weights = self.softmax((h @ h.transpose(1, 2))[:, None])  # (B, 1, 16, 16)
+        return self.head((weights[:, 0] @ h).mean(1))
+
+
+def test_attention_weights_are_no_map():
+    assert [*spatial_layers(Attends().eval(), images())] == ["patch"]
+
+
+def test_occlusion_covers_a_text_word_by_word():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(24, 2)).eval()
+    x = torch.rand(1, 4, 1, 6)
+    found = occlusion(net, x, torch.tensor([1]), window=1, stride=1)
+    wide = occlusion(net, x, torch.tensor([1]), window=2, stride=2)
+    parts = (x * net[1].weight[1].view(x.shape)).sum(1, keepdim=True)
+    torch.testing.assert_close(found, parts)
+    pairs = parts.view(1, 1, 1, 3, 2).mean(-1).repeat_interleave(2, -1)
+    torch.testing.assert_close(wide, pairs)
+    with pytest.raises(ValueError, match="window must be at most 6, got 7"):
+        occlusion(net, x, torch.tensor([1]), window=7)
+
+
+class Asserts(nn.Module):
+    """Two paths, and a check of its own that their batches agree."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 3, padding=1)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x):
+        one, other = self.a(x), self.b(x)
+        if one.shape != other.shape:
+            raise ValueError("shapes differ")
+        return self.head((one * other).mean((2, 3)))
+
+
+def test_a_model_that_checks_its_batches_is_run_for_all_rows():
+    model, x = Asserts().eval().double(), images(dtype=torch.float64)
+    maps = make("ablation_cam", model, x, layer="a")
+    alone = [
+        make("ablation_cam", model, x[[i]], LABELS[[i]], layer="a") for i in (0, 1)
+    ]
+    torch.testing.assert_close(maps, torch.cat(alone))
+
+
+def test_percentile_scale_takes_each_image_by_itself():
+    a = images(1, 1)
+    both = percentile_scale(torch.cat([a, 100 * a]))
+    torch.testing.assert_close(both, percentile_scale(a).repeat(2, 1, 1, 1))
+
+
+def test_rectgrad_refuses_images_that_do_not_lead():
+    class TimeFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(48, 8), nn.Linear(8, 5)
+
+        def forward(self, x):
+            h = x.flatten(1).unflatten(1, (16, 48)).transpose(0, 1)  # (T, B, 48)
+            return self.two(F.relu(self.one(h))).mean(0)
+
+    with pytest.raises(ValueError, match="rectgrad needs the images in the leading"):
+        make("rectgrad", TimeFirst().eval(), images())
+    assert make("guided_backprop", TimeFirst().eval(), images()).shape == (2, 3, 16, 16)
 
 
 def test_a_baseline_is_taken_as_it_is_meant():

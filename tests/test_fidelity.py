@@ -21,6 +21,7 @@ from xai_lib.evaluate import (
     insertion_curve,
     mean_of_defined,
     mu_fidelity,
+    pearson,
     ranks,
     region_falls,
     region_rank_correlation,
@@ -100,7 +101,8 @@ def test_ends_and_area(metric, baseline):
         curve = curve.flip(1)
     torch.testing.assert_close(curve[:, 0], model(x).softmax(1)[rows, LABELS])
     torch.testing.assert_close(curve[:, -1], model(end).softmax(1)[rows, LABELS])
-    area = (curve[:, 1:] + curve[:, :-1]).sum(1) / 6
+    gone = torch.tensor([0, 85, 170, 256]) / 256  # of 16 x 16 pixels, in three steps
+    area = ((curve[:, 1:] + curve[:, :-1]) / 2 * gone.diff()).sum(1)
     torch.testing.assert_close(area_of(model, x, x[:, :1], LABELS, 3, baseline), area)
 
 
@@ -598,3 +600,52 @@ def test_the_blur_halves_the_probability_of_a_real_network(real):
     with torch.no_grad():
         whole = model(x).softmax(1).gather(1, c[:, None])[:, 0]
     assert start.mean() < whole.mean() / 2
+
+
+@pytest.mark.parametrize("steps", [5, 12, 28])
+def test_the_area_of_a_straight_fall_is_a_half_whatever_the_steps(steps):
+    class Straight(torch.nn.Module):
+        def forward(self, x):
+            p = 0.1 + 0.8 * x.mean((1, 2, 3))
+            return torch.stack([p, 1 - p], 1).log()
+
+    x, c = torch.ones(1, 1, 1, 12, dtype=torch.float64), torch.tensor([0])
+    maps = torch.arange(12.0)[None, None]
+    for found in (
+        deletion(Straight().eval(), x, maps, c, steps, "zero"),
+        insertion(Straight().eval(), x, maps, c, steps, "zero"),
+    ):
+        torch.testing.assert_close(found, torch.tensor([0.5], dtype=torch.float64))
+
+
+def test_a_model_that_fails_on_the_whole_image_alone_is_told():
+    class Fails(torch.nn.Module):
+        def forward(self, x):
+            whole = (x != 0).flatten(1).all(1)
+            logits = x.flatten(1)[:, :3]
+            return torch.where(whole[:, None], torch.inf, logits)
+
+    x = torch.rand(1, 1, 4, 4) + 0.1
+    with pytest.raises(
+        ValueError, match="finite logits, got NaN or infinity for image"
+    ):
+        mu_fidelity(Fails().eval(), x, x[:, 0], torch.tensor([0]), grid=2)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e18])
+def test_stability_of_normalised_maps_knows_no_scale(scale):
+    model, x = linear_net(), images()
+    own = lambda model, x, target, **kw: x * scale  # noqa: E731
+    found = stability(model, x, torch.tensor([0, 1]), own, 3, normalise=True)
+    plain = stability(
+        model, x, torch.tensor([0, 1]), lambda m, x, t, **kw: x, 3, normalise=True
+    )
+    torch.testing.assert_close(found, plain)
+
+
+def test_correlations_of_constants_and_of_nan_are_undefined():
+    assert pearson(torch.full((9,), 0.1), torch.full((9,), 0.3)).isnan()
+    assert pearson(torch.arange(9), torch.arange(9) * 2) == 1
+    assert pearson(torch.tensor([1e20, 2e20, 3e20]), torch.tensor([1.0, 2.0, 3.0])) == 1
+    values = torch.tensor([1.0, torch.nan, 2.0, 3.0])
+    assert ranks(values).isnan().all() and spearman(values, torch.arange(4.0)).isnan()

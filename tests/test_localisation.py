@@ -514,3 +514,24 @@ def test_torchvisions_vgg_slides_its_head():
     net = torchvision.models.vgg11(num_classes=5, init_weights=False).eval()
     grid = GridNet(net, (3, 64, 64), 2, "grid_pg")
     assert grid._last == "features" and grid._own == (2, 2)
+
+
+def test_halves_do_not_overflow_in_a_cell():
+    found = cell_shares(torch.ones(1, 448, 448).half(), 2)
+    torch.testing.assert_close(found, torch.full((1, 4), 0.25))
+
+
+def test_di_part_refuses_a_map_that_does_not_divide():
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)]
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 4), *head).eval()  # 17 -> 4, 34 -> 8
+    GridNet(net, (3, 17, 17), 2, "di_part")
+    with pytest.raises(ValueError, match="di_part needs a map .*, 4 x 4, got 9 x 9"):
+        GridNet(net, (3, 18, 18), 2, "di_part")  # 18 -> 4, 36 -> 9
+
+
+def test_remembered_logits_are_in_no_graph():
+    net = small_cnn()
+    grid = GridNet(net, (3, 16, 16), 2, "di_full")
+    h = grid.before(images(1, 3, 32, 32))
+    grid(h)
+    assert not any(row.requires_grad for row in grid.known.values())

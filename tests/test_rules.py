@@ -12,8 +12,9 @@ import torch
 from nets import LINEAR_OPERATIONS, Mixed, gap, images
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
-from xai_lib.attribute import gradient_x_input
+from xai_lib.attribute import METHODS, gradient_x_input
 from xai_lib.attribute.backprop import (
     COMPOSITES,
     ModifiedBackprop,
@@ -412,3 +413,19 @@ def test_a_rule_of_shares_refuses_a_non_linearity():
     for rule in (epsilon(), gamma(), shares.z_plus(), shares.flat, shares.w_square):
         with pytest.raises(ValueError, match="relu is not linear"):
             send(nn.ReLU(), INPUT, SIGNAL, rule)
+
+
+@pytest.mark.parametrize(
+    "name", ["lrp_zplus", "lrp_epsilon", "lrp_alpha2_beta1", "lrp_epsilon_gamma_box"]
+)
+def test_a_norm_behind_a_linear_map_is_folded_into_it(name):
+    torch.manual_seed(0)
+    linear, norm = nn.Linear(48, 8), nn.BatchNorm1d(8)
+    norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2)
+    norm.weight.data.uniform_(0.5, 2), norm.bias.data.normal_()
+    last = nn.Linear(8, 3)
+    apart = nn.Sequential(nn.Flatten(), linear, norm, nn.ReLU(), last).double().eval()
+    fused = fuse_linear_bn_eval(linear, norm)
+    whole = nn.Sequential(nn.Flatten(), fused, nn.ReLU(), last).eval()
+    x, c = images(2, 3, 4, 4, dtype=torch.float64), torch.tensor([0, 2])
+    torch.testing.assert_close(METHODS[name](apart, x, c), METHODS[name](whole, x, c))

@@ -23,14 +23,23 @@ from xai_lib.evaluate import (
     ssim,
 )
 from xai_lib.evaluate.randomise import modules_from
+from xai_lib.evaluate.removal import own_seed
 
 LABELS = torch.tensor([1, 3])
+
+
+def others(x, c, seed):
+    """Return the other classes that `random_logit` draws, by each image's values."""
+    seeds = [own_seed(image, seed, "class") for image in x]
+    return torch.cat(
+        [other_class(5, k[None], s) for k, s in zip(c, seeds, strict=True)]
+    )
 
 
 def test_rectgrads_maps_are_clipped_nowhere():
     net, x = small_cnn().double(), images(dtype=torch.float64)
     found = random_logit(net, x, LABELS, "rectgrad", seed=4)
-    other = other_class(5, LABELS, seed=4)
+    other = others(x, LABELS, seed=4)
     a, b = (METHODS["rectgrad"](net, x, c).abs().amax(1) for c in (LABELS, other))
     torch.testing.assert_close(found, similarity(a, b, percentile=100))
     assert (found - similarity(a, b)).abs().max() > 1e-4  # 99.5, as of all others
@@ -131,9 +140,55 @@ def test_random_logit_by_hand():
     net, x = small_cnn().double(), images(dtype=torch.float64)
     found = random_logit(net, x, lambda logits: logits.argmax(1), "gradient", seed=4)
     c = net(x).argmax(1)
-    a, b = (gradient(net, x, k).abs().amax(1) for k in (c, other_class(5, c, seed=4)))
+    a, b = (gradient(net, x, k).abs().amax(1) for k in (c, others(x, c, seed=4)))
     torch.testing.assert_close(found, similarity(a, b))
     assert found.max() < 0.95
+
+
+def test_random_logit_of_a_batch_is_that_of_its_images():
+    net, x = small_cnn().double(), images(4, dtype=torch.float64)
+    c = torch.tensor([0, 1, 2, 3])
+    found = random_logit(net, x, c, "gradient")
+    each = zip(x.split(1), c.split(1), strict=True)
+    alone = [random_logit(net, a, k, "gradient") for a, k in each]
+    torch.testing.assert_close(found, torch.cat(alone))
+
+
+def test_a_score_and_a_reduction_of_ones_own_are_used():
+    net, x = small_cnn().double(), images(dtype=torch.float64)
+    own = {
+        "reduce": lambda maps: maps[:, :1],
+        "score": lambda a, b: (a - b).sum((1, 2, 3)),
+    }
+    found = random_logit(net, x, LABELS, "gradient", seed=4, **own)
+    a, b = (gradient(net, x, c)[:, :1] for c in (LABELS, others(x, LABELS, seed=4)))
+    torch.testing.assert_close(found, (a - b).sum((1, 2, 3)))
+
+
+def test_the_cascade_asks_a_target_function_once():
+    net, x, asked = small_cnn().double(), images(dtype=torch.float64), []
+
+    def target(logits):
+        asked.append(len(logits))
+        return logits.argmax(1)
+
+    cascading_randomisation(net, x, target, "gradient", ["8", "4"])
+    assert asked == [2]
+
+
+def test_maps_of_a_few_pixels_are_not_taken_for_nothing():
+    a, b = torch.zeros(2, 1, 64, 64).unbind(0)
+    a[:, 3:6, 3:6], b[:, 50:53, 50:53] = 1, 1  # 9 of 4096 pixels each
+    assert similarity(a, a) == 1 > 0.99 > similarity(a, b)
+
+
+def test_ssim_of_bytes():
+    a = images(2, 1, dtype=torch.float64).mul(60).add(128).clamp(0, 255)[:, 0].round()
+    b = a.flip(1)
+    wanted = ssim(a, b, data_range=255)
+    found = ssim(a.byte(), b.byte(), data_range=255)
+    torch.testing.assert_close(found, wanted)
+    assert found.dtype == torch.double and similarity(a.half(), a.half()).min() > 0.999
 
 
 def test_a_map_that_knows_no_weights_survives_every_randomisation():

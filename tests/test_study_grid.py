@@ -28,7 +28,6 @@ from xai_lib.evaluate import (
     sensitivity_n,
     stability,
 )
-from xai_lib.evaluate.removal import own_seed
 from xai_lib.study import CONTROLS, METRICS, PROVENANCE, Grid, read_table, run
 from xai_lib.study.__main__ import main
 from xai_lib.study.cluster import on_cluster
@@ -146,12 +145,7 @@ def by_hand(folder, cutoff):
         "stability": stability(net.model, x, c, method, 3, normalise=True),
         "sensitivity_n": sensitivity_n(net.model, x, c, total, 26, n_subsets=20),
         "random_logit": torch.cat(
-            [
-                random_logit(
-                    net.model, x[[i]], c[[i]], method, own_seed(x[i], 0, "class")
-                )
-                for i in range(len(x))
-            ]
+            [random_logit(net.model, x[[i]], c[[i]], method) for i in range(len(x))]
         ),
         "high_frequency_ratio": high_frequency_ratio(total),
     }

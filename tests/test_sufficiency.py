@@ -115,3 +115,29 @@ def test_a_transplant_takes_the_class_along_only_if_the_region_decides():
     hosts = torch.stack([corner[0], corner[1], corner[1], corner[1]])
     assert transplant_rate(net, corner, there, c, hosts).tolist() == [1.0, 1.0]
     assert transplant_rate(net, corner, ~there, c, hosts).tolist() == [0.25, 0.75]
+
+
+def test_a_text_is_blurred_along_its_words_and_oblong_images_by_their_height():
+    x = torch.zeros(1, 1, 1, 41, dtype=torch.float64)
+    x[..., 20] = 1
+    found, place = blurred(x, 3.0)[0, 0, 0], torch.arange(41.0) - 20
+    assert abs(float((found * place**2).sum()) ** 0.5 - 3) < 0.1
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(128, 2)).eval()
+    x, region = images(1, 1, 8, 16), torch.zeros(1, 8, 16, dtype=torch.bool)
+    c = torch.tensor([0])
+    default = key_sufficiency(net, x, region, c)
+    torch.testing.assert_close(default, key_sufficiency(net, x, region, c, sigma=1.0))
+
+
+def test_all_of_the_energy_wants_every_pixel_that_has_some():
+    maps = torch.tensor([[[1.0, 1e-7], [1e-7, 0.0]]])
+    assert key_region(maps, 1.0).sum() == 3
+
+
+def test_a_transplant_refuses_a_class_that_is_none_and_hosts_that_are_not_finite():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()
+    x, region = torch.rand(1, 1, 2, 2), torch.ones(1, 2, 2, dtype=torch.bool)
+    with pytest.raises(ValueError, match="target must lie in"):
+        transplant_rate(net, x, region, torch.tensor([9]), x)
+    with pytest.raises(ValueError, match="must be finite"):
+        transplant_rate(net, x, region, torch.tensor([0]), x * torch.nan)

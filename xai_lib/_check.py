@@ -8,16 +8,39 @@ from torch import Tensor, nn
 Target = Tensor | Callable[[Tensor], Tensor]
 
 
+MODAL = (
+    nn.modules.batchnorm._NormBase,
+    nn.modules.dropout._DropoutNd,
+    nn.RReLU,
+    nn.MultiheadAttention,
+)
+"""Modules that compute something else in train mode."""
+
+
 def check_model(model: nn.Module) -> None:
-    """Refuse what is no module, and a module in train mode."""
+    """Refuse what is no module, and a module that is in train mode, or a part is."""
     if not isinstance(model, nn.Module):
         hint = "; pass its .model" if hasattr(model, "model") else ""
         raise TypeError(
             f"model must be a torch Module, got {type(model).__name__}{hint}"
         )
     if model.training:
+        got = "a model"
+    else:
+        parts = model.named_modules()
+        modal = (n for n, m in parts if m.training and isinstance(m, MODAL))
+        got = next((f"its part {name!r}" for name in modal), "")
+    if got:
+        wanted = "model must be in eval mode"
+        raise ValueError(f"{wanted}, got {got} in train mode: call model.eval()")
+
+
+def check_grad_mode() -> None:
+    """Refuse inference mode, in which nothing can be differentiated."""
+    if torch.is_inference_mode_enabled():
         raise ValueError(
-            "model must be in eval mode, got a model in train mode: call model.eval()"
+            "a gradient needs torch.no_grad or no context at all, got a call under "
+            "torch.inference_mode"
         )
 
 

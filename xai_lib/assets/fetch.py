@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .._paths import cache_dir
-from .catalog import Asset, Source, catalog, find_model
+from .catalog import Asset, Source, cards, catalog, find_model
 from .convert import FORMATS
 from .download import SourceError, bring, check_file, part_of
 from .store import (
@@ -63,6 +63,8 @@ def fetch(name: str) -> Path:
 def find(name: str) -> Asset:
     """Return the asset of that name: image set, text set or model."""
     known = catalog().get(name)
+    if known is None and name in cards():
+        raise ValueError(f"{name} comes with xai_lib: there is nothing to fetch")
     return known or find_model(name)
 
 
@@ -137,10 +139,10 @@ def _whole_in_mirror(asset: Asset) -> Iterator[Attempt]:
     """A cache file of ours or, for images, a folder of them in a mirror."""
     for mirror in mirrors():
         path = mirror / asset.path.name
-        if path.is_file():
+        if os.path.isfile(path):
             yield f"mirror {path}", lambda path=path: unpack_cached(asset, path)
         folder = mirror / asset.info.get("folder", asset.name)
-        if asset.kind == "images" and folder.is_dir():
+        if asset.kind == "images" and os.path.isdir(folder):
             yield (
                 f"mirror {folder}",
                 lambda path=folder: _read(asset, path),
@@ -156,7 +158,7 @@ def _attempts(asset: Asset, sources: list[Source]) -> Iterator[Attempt]:
     for mirror in mirrors():
         for source in sources:
             path = mirror / source.file
-            if source.file and path.is_file():
+            if source.file and os.path.isfile(path):
                 yield f"mirror {path}", lambda s=source, p=path: _open(asset, s, p)
     for source in sources:
         yield str(source), lambda s=source: _download(asset, s)
@@ -205,8 +207,13 @@ def _wanted(asset: Asset, files: dict[str, bytes]) -> dict[str, bytes]:
 
 def _message(asset: Asset, failures: list[str]) -> str:
     """Name the asset, all sources with their reasons, and the way by hand."""
+    mirror = mirrors()[0]
     if not os.environ.get("XAI_LIB_MIRROR"):
         failures = ["mirror: XAI_LIB_MIRROR is not set", *failures]
+    elif not (os.path.isdir(mirror) and os.access(mirror, os.R_OK | os.X_OK)):
+        failures = [f"mirror {mirror}: no such folder, or not readable", *failures]
+    elif not any(one.startswith(f"mirror {mirror}") for one in failures):
+        failures = [f"mirror {mirror}: holds no file of it", *failures]
     parts: dict[int, list[str]] = {}
     for source in asset.sources:
         parts.setdefault(source.part, []).append(source.file)

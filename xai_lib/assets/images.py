@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from .catalog import Asset, catalog
 from .cifar_files import unpack_batch
 from .fetch import obtain
+from .transform import as_rgb
 
 SIDE = 256
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -98,6 +99,8 @@ def load_images(
         raise ValueError(f"split must be 'a', 'b' or None, got {split!r}")
     files, labels, groups = _open_set(name)
     files = _choose(files, groups, split)
+    if not files:
+        raise ValueError(f"split {split!r} of {name} holds no image: it has only one")
     if n is not None and not (isinstance(n, int) and 1 <= n <= len(files)):
         raise ValueError(f"n must be in 1..{len(files)} (images in {name}), got {n!r}")
     names = list(files)[:n]
@@ -123,7 +126,7 @@ def read_image(source: bytes | Path | np.ndarray, name: str) -> np.ndarray:
         with Image.open(
             io.BytesIO(source) if isinstance(source, bytes) else source
         ) as f:
-            image = _as_rgb(ImageOps.exif_transpose(f))
+            image = as_rgb(f)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         why = " ".join(str(error).split())
         raise ValueError(f"image {name} cannot be read: {why}") from error
@@ -133,17 +136,6 @@ def read_image(source: bytes | Path | np.ndarray, name: str) -> np.ndarray:
     left, top = ((side - SIDE) // 2 for side in size)
     image = image.crop((left, top, left + SIDE, top + SIDE))
     return np.array(image)
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    """Return the image in RGB; what is transparent lies on white."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"mode {image.mode} is not supported: save it with 8 bits")
-    return image.convert("RGB")
 
 
 def _open_set(name):
@@ -160,7 +152,8 @@ def _open_set(name):
             f"images must be one of {', '.join(list_images())}, or the path of a "
             f"folder, got {os.fspath(name)!r}"
         )
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES]
+    found = sorted(p for p in found if p.is_file() and p.name[0] != ".")
     if not found:
         below = any(p.is_dir() for p in folder.iterdir())
         hint = "; its subfolders are not read" if below else ""
@@ -210,8 +203,11 @@ def _csv_labels(path: Path, files: dict) -> dict[str, int] | None:
     """Read ``file,label`` lines; every image must have one."""
     if not path.is_file():
         return None
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if row]
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} must be UTF-8, got {error.reason}") from None
     if rows and [cell.strip() for cell in rows[0][:2]] == ["file", "label"]:
         rows = rows[1:]
     labels = {}

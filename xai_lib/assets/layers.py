@@ -1,5 +1,7 @@
 """Which layers of a net still have positions, and which of them to look at."""
 
+from math import inf, prod
+
 import torch
 from torch import Tensor, nn
 
@@ -53,16 +55,16 @@ def spatial_layers(
     ]
     try:
         with torch.no_grad():
-            model(x[:1])
+            model(x[:1].clone())
     finally:
         for handle in handles:
             handle.remove()
     runs = [name for name, _ in found]
-    return {
-        name: size
-        for name, size in found
-        if runs.count(name) == 1 and size and min(size) > 1
-    }
+    kept, smallest = {}, inf
+    for name, size in found:  # a map that grows again is no map: attention weights
+        if runs.count(name) == 1 and size and min(size) > 1 and prod(size) <= smallest:
+            kept[name], smallest = size, prod(size)
+    return kept
 
 
 def last_spatial_layer(model: nn.Module, x: Tensor, tokens: bool = False) -> str:

@@ -78,7 +78,7 @@ def unpack_cached(asset: Asset, path: Path) -> Content:
 
 def read_cached(asset: Asset) -> Content | None:
     """Return what the cache holds of an asset; None if nothing, or if damaged."""
-    if not asset.path.exists():
+    if not os.path.exists(asset.path):
         return None
     try:
         return unpack_cached(asset, asset.path)

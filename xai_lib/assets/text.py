@@ -117,9 +117,10 @@ class TextTransform:
 
     Called with a text, a list of B texts or their numbers (B, T), it returns
     (B, E, 1, T): the E coordinates of a word take the place of an image's channels,
-    the T = `length` positions that of its columns. So every method and every metric of
-    the library works on texts, and `channel_sum` gives one value per word. Padding is
-    zero, and the zero picture is the text without words.
+    the T = `length` positions that of its columns. So every metric of the library and
+    every method works on texts (the CAMs where a layer has positions), and
+    `channel_sum` gives one value per word. Padding is zero, and the zero picture is the
+    text without words.
     """
 
     embedding: Tensor = field(repr=False)  # (words, E), row 0 is zero

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torchvision.transforms.v2.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
@@ -20,7 +20,7 @@ class Transform:
     a PIL image, it returns (3, crop, crop) or (N, 3, crop, crop): the short side is
     resized to `resize` (antialiased), the centre is cropped, the mean is subtracted and
     the result divided by std, per channel in RGB order. An input of exactly crop x crop
-    is only normalised.
+    is only normalised. A PIL image goes through `as_rgb` first.
     """
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -31,7 +31,7 @@ class Transform:
 
     def __call__(self, image: Tensor | Image.Image) -> Tensor:
         if isinstance(image, Image.Image):
-            image = F.to_dtype(F.pil_to_tensor(image.convert("RGB")), scale=True)
+            image = F.to_dtype(F.pil_to_tensor(as_rgb(image)), scale=True)
         check_image(image)
         if image.shape[-2:] != (self.crop, self.crop):
             image = F.resize(image, [self.resize], self.interpolation, antialias=True)
@@ -56,3 +56,18 @@ def check_image(image: Tensor) -> None:
     low, high = (float(v) for v in torch.aminmax(image.detach()))
     if not (low >= -1e-4 and high <= 1 + 1e-4):
         raise ValueError(f"image must lie in [0, 1], got [{low:.4g}, {high:.4g}]")
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Return the image in RGB, as its camera was held; transparent parts are white.
+
+    An image of 16 bits or of numbers is refused: its range is not known.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"mode {image.mode} is not supported: save it with 8 bits")
+    return image.convert("RGB")

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from xai_lib._check import Target
+from xai_lib._check import Target, check_grad_mode, check_target
 
 Tail = Callable[[Tensor, Tensor], Tensor]
 """``tail(h, rows)``: logits (R, classes) from h (R, ...), row r for image rows[r]."""
@@ -45,7 +45,7 @@ def split(model: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, Tail]
     gets all rows. h is handed over as a copy, since an in-place ReLU may follow.
     """
     if layer is None or layer == "input":
-        return x, lambda h, rows: model(h)
+        return x, lambda h, rows: model(h.clone())  # it may change its input
     module = find_layer(model, layer)
     parts = [_output(model, module, part) for part in x.split(rows_per_pass(model, x))]
 
@@ -66,7 +66,7 @@ def split(model: nn.Module, x: Tensor, layer: str | None) -> tuple[Tensor, Tail]
         if broadcasts and len(rows) > 1 and (rows == rows[0]).all():
             try:
                 logits = run(h, rows[:1])
-            except RuntimeError:  # such as a concatenation of 1 row and of many
+            except Exception:  # a concatenation of 1 row and of many, or its check
                 broadcasts = False
             else:
                 if len(logits) == len(h):
@@ -85,7 +85,7 @@ def _output(model: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
         outputs.append(safe)  # an in-place ReLU may follow
 
     with torch.no_grad(), forward_hook(module, keep):
-        model(x)
+        model(x.clone())
     return _only(outputs, module)
 
 
@@ -96,7 +96,7 @@ def select(logits: Tensor, target: Target) -> Tensor:
             f"the model must return logits of shape (B, classes), "
             f"got {tuple(logits.shape)}"
         )
-    target = target(logits.detach()) if callable(target) else target
+    target = asked(target, logits) if callable(target) else target
     classes = logits.shape[1]
     if ((target < 0) | (target >= classes)).any():
         raise ValueError(
@@ -105,12 +105,20 @@ def select(logits: Tensor, target: Target) -> Tensor:
     return logits.gather(1, target.to(logits.device)[:, None])[:, 0]
 
 
+def asked(target: Target, logits: Tensor) -> Tensor:
+    """Return what a target function chooses, checked as a target is."""
+    chosen = target(logits.detach())
+    check_target(chosen, len(logits))
+    return chosen
+
+
 def fixed_target(model: nn.Module, x: Tensor, target: Target) -> Tensor:
     """Return the target as indices (B,), asking the model once if it is a function."""
     if not callable(target):
         return target.to(x.device)
     with torch.no_grad():
-        parts = [target(model(part)) for part in x.split(rows_per_pass(model, x))]
+        parts = x.split(rows_per_pass(model, x))
+        parts = [asked(target, model(part.clone())) for part in parts]
     return torch.cat(parts)
 
 
@@ -136,18 +144,18 @@ def value_and_gradient(
     model: nn.Module, x: Tensor, target: Target, layer: str | None
 ) -> tuple[Tensor, Tensor]:
     """Return a layer's output and d(target logit)/d(output), one pass per batch."""
+    check_grad_mode()
     values, gradients = [], []
     for rows in torch.arange(len(x), device=x.device).split(rows_per_pass(model, x)):
         chosen = target if callable(target) else target.to(x.device)[rows]
         if layer is None or layer == "input":
             h = x[rows].detach().requires_grad_()
             with torch.enable_grad():
-                score = select(model(h), chosen).sum()
+                score = select(model(h.clone()), chosen)
         else:
             h, score = _cut(model, x[rows], chosen, layer)
-            score = score.sum()
         values.append(h.detach())
-        gradients.append(torch.autograd.grad(score, h)[0])
+        gradients.append(torch.autograd.grad(score, h, torch.ones_like(score))[0])
     return torch.cat(values), torch.cat(gradients)
 
 
@@ -162,7 +170,7 @@ def _cut(model, x: Tensor, target: Target, layer: str) -> tuple[Tensor, Tensor]:
         return leaves[-1].clone() if safe else output
 
     with torch.no_grad(), forward_hook(module, cut):
-        score = select(model(x), target)
+        score = select(model(x.clone()), target)
     return _only(leaves, module), score
 
 
@@ -177,6 +185,7 @@ def _only(outputs: list, module: nn.Module) -> Tensor:
 
 def input_gradient(tail: Tail, h: Tensor, rows: Tensor, target: Target) -> Tensor:
     """Return d(target logit)/dh for a batch of rows, shaped like h."""
+    check_grad_mode()
     h = h.detach().requires_grad_()
     with torch.enable_grad():
         score = select(tail(h, rows), target).sum()
@@ -224,8 +233,9 @@ def _saved_bytes(model: nn.Module, x: Tensor) -> int:
         return tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
-    with torch.enable_grad(), hooks:
-        model(x.detach().requires_grad_())
+    made_there = any(p.is_inference() for p in model.parameters())
+    with torch.inference_mode(made_there), torch.enable_grad(), hooks:
+        model(x.detach().clone().requires_grad_().clone())  # it may change its input
     return 2 * total + x.numel() * x.element_size()  # the backward signal, and x
 
 

@@ -25,8 +25,10 @@ def grad_cam(
     Parameters
     ----------
     model, x, target : as `gradient`
-    layer : name of a module with output (B, K, h, w), or "input"; None is the paper's
-        choice, the last layer that still has positions
+    layer : name of a module with output (B, K, h, w), or "input"; None is the last one
+        that still has positions. In VGG it lies behind the last max-pool, where the
+        paper takes the convolution before it; in a transformer it may be the patch
+        embedding, so name a layer there
 
     Returns
     -------
@@ -140,7 +142,7 @@ def ablation_cam(
         without[torch.arange(len(channels)), channels] = 0
         with torch.no_grad():
             whole = select(tail(A[i : i + 1], rows[:1]), c[i : i + 1])
-            fall[i, channels] = whole - select(tail(without, rows), c[rows])
+            fall[i, channels] = (whole - select(tail(without, rows), c[rows])).to(fall)
     return torch.relu(torch.einsum("bk,bkhw->bhw", fall, A))[:, None]
 
 
@@ -180,7 +182,7 @@ def score_cam(
             size = tuple(x.shape[2:])
             mask = F.interpolate(mask, size, mode="bilinear", align_corners=False)
         with torch.no_grad():
-            w[i, channels] = select(model(x[i] * mask).softmax(1), c[rows])
+            w[i, channels] = select(model(x[i] * mask).softmax(1), c[rows]).to(w)
     return torch.relu(torch.einsum("bk,bkhw->bhw", w, A))[:, None]
 
 
@@ -196,7 +198,7 @@ def _cut_at(model, x, target, layer, name: str):
     """Return a layer's output (B, K, h, w) and the rest of the model."""
     check_call(model, x, target)
     layer = last_spatial_layer(model, x) if layer is None else layer
-    A, tail = split(model, x, layer)
+    A, tail = split(model, x.detach(), layer)
     return _as_channels(A, name, layer), tail
 
 

@@ -242,5 +242,5 @@ def _logits(call, cut, baseline, labels: Tensor, masks, n: int) -> Tensor:
             rows_of(tail, rows), h[rows], c[rows], cover, n, select, per_pass
         )
         for copies, score in scored:
-            f[copies[:, None], rows] = score
+            f[copies[:, None], rows] = score.to(f)
     return f

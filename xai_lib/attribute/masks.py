@@ -117,5 +117,7 @@ def rise(
             rows_of(tail, rows), h[rows], c[rows], mask, n_masks, _probability, per_pass
         )
         for _, scores in scored:
-            result[rows] += torch.einsum("nb,nhw->bhw", scores, kept[0][:, 0])
+            result[rows] += torch.einsum(
+                "nb,nhw->bhw", scores.to(result), kept[0][:, 0]
+            )
     return result[:, None] / (n_masks * p)

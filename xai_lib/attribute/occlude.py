@@ -53,7 +53,9 @@ def occlusion(
     A pixel gets the sum, over the windows that cover it, of the fall divided by the
     window's area, as in [rao2022]_, which uses 16 and 8 at the input and 5 and 2 at
     layers. DeepExplain divides by the number of windows as well, Xplique by neither.
-    Windows start at 0, stride, ... until the image is covered; the last ones are cut.
+    Windows start at 0, stride, ... until the image is covered; the last ones are cut. A
+    side shorter than the window has one window of its own length: a text, (1, T), is
+    covered word by word.
 
     References
     ----------
@@ -72,16 +74,19 @@ def occlusion(
     h, tail = split(model, x, layer)
     check_map(h, "occlusion", layer)
     H, W = h.shape[2:]
-    if window > min(H, W):
-        raise ValueError(f"window must be at most {min(H, W)}, got {window}")
-    down, across = (math.ceil((side - window) / stride) + 1 for side in (H, W))
+    if window > max(H, W):
+        raise ValueError(f"window must be at most {max(H, W)}, got {window}")
+    high, wide = min(window, H), min(window, W)
+    down, across = (
+        math.ceil((side - own) / stride) + 1 for side, own in ((H, high), (W, wide))
+    )
     c, per_pass = fixed_target(model, x, target), rows_per_pass(model, x)
 
     def cover(h: Tensor, copies: Tensor) -> Tensor:
         changed = h.repeat(len(copies), 1, 1, 1, 1)  # (n', B, C, H, W)
         for k, number in enumerate(copies.tolist()):
             top, left = number // across * stride, number % across * stride
-            changed[k, :, :, top : top + window, left : left + window] = value
+            changed[k, :, :, top : top + high, left : left + wide] = value
         return changed
 
     fall = h.new_empty(down * across, len(h))
@@ -91,9 +96,9 @@ def occlusion(
             rows_of(tail, rows), part, c[rows], cover, len(fall), select, per_pass
         )
         for copies, score in scored:
-            fall[copies[:, None], rows] = before - score
+            fall[copies[:, None], rows] = (before - score).to(fall)
     fall = fall.T.reshape(len(h), 1, down, across)
-    spread = fall.new_full((1, 1, window, window), 1 / window**2)
+    spread = fall.new_full((1, 1, high, wide), 1 / (high * wide))
     return F.conv_transpose2d(fall, spread, stride=stride)[:, :, :H, :W]
 
 

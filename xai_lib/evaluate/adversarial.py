@@ -2,10 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from xai_lib._check import Target, check_call, check_positive
-from xai_lib.attribute._forward import fixed_target, rows_per_pass
+from xai_lib.attribute._forward import fixed_target, rows_per_pass, select
 
 
 def sign_gradient_attack(
@@ -32,9 +31,11 @@ def sign_gradient_attack(
 
     Notes
     -----
-    x <- clip(x + a sign(d loss / dx), x0 - size, x0 + size), loss the cross entropy of
-    the target, from x0 itself, no random start. The range of valid pixels is not known
-    here and not enforced; for an untouched range clamp the result.
+    x <- clip(x + a sign(d loss / dx), x0 - size, x0 + size), from x0 itself, no random
+    start. The loss is the logarithm of the target's odds against it, whose gradient has
+    the sign of the cross entropy's and does not vanish where the network is sure. The
+    range of valid pixels is not known here and not enforced; for an untouched range
+    clamp the result.
 
     References
     ----------
@@ -53,16 +54,32 @@ def sign_gradient_attack(
     size = torch.as_tensor(size, dtype=x.dtype, device=x.device)
     if not (size > 0).all():
         raise ValueError(f"size must be above 0, got {size.min().item()}")
-    c, step = fixed_target(model, x, target), size * max(0.25, 1 / steps)
+    try:
+        size = size.expand_as(x)
+    except RuntimeError:
+        wanted = f"size must broadcast to x, {tuple(x.shape)}"
+        raise ValueError(f"{wanted}, got {tuple(size.shape)}") from None
+    c = fixed_target(model, x, target)
     changed = []
     for rows in torch.arange(len(x), device=x.device).split(rows_per_pass(model, x)):
-        start = x[rows].detach()
-        now = start.clone()
+        start, most = x[rows].detach(), size[rows]
+        now, step = start.clone(), most * max(0.25, 1 / steps)
         for _ in range(steps):
             now.requires_grad_()
             with torch.enable_grad():
-                loss = F.cross_entropy(model(now), c[rows], reduction="sum")
+                loss = _odds_against(model(now), c[rows]).sum()
             uphill = torch.autograd.grad(loss, now)[0].sign()
-            now = (now.detach() + step * uphill).clamp(start - size, start + size)
+            now = (now.detach() + step * uphill).clamp(start - most, start + most)
         changed.append(now)
     return torch.cat(changed)
+
+
+def _odds_against(logits: Tensor, c: Tensor) -> Tensor:
+    """Return log((1 - p_c) / p_c), (R,)."""
+    own = select(logits, c)
+    if logits.shape[1] < 2:
+        raise ValueError(
+            f"the model must have at least 2 classes, got {logits.shape[1]}"
+        )
+    rest = logits.scatter(1, c[:, None], -torch.inf)
+    return rest.logsumexp(1) - own

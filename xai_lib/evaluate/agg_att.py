@@ -59,6 +59,9 @@ def bin_members(
     >>> [len(part) for part in members]
     [2, 3, 45, 45, 3, 2]
     """
+    if scores.ndim != 1 or scores.shape != mass.shape or scores.isnan().any():
+        wanted = "scores and mass must have one shape (N,), without NaN"
+        raise ValueError(f"{wanted}, got {tuple(scores.shape)}, {tuple(mass.shape)}")
     order = mass.argsort(descending=True, stable=True)
     return in_bins(order[scores[order].argsort(descending=True, stable=True)], bins)
 

@@ -12,22 +12,32 @@ ROUNDING = 8.0
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:
-    """Return the Pearson correlation over the last dimension.
+    """Return the Pearson correlation over the last dimension; NaN if one is constant.
 
     Examples
     --------
     >>> pearson(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0])).item()
     1.0
     """
-    a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
-    norm = a.norm(dim=-1) * b.norm(dim=-1)
-    return ((a * b).sum(-1) / norm).clamp(-1, 1)
+    kind = torch.result_type(a, b)
+    kind = kind if kind.is_floating_point else torch.double
+    flat = _constant(a) | _constant(b)
+    a, b = (v.double() - v.double().mean(-1, keepdim=True) for v in (a, b))
+    a, b = (v / v.norm(dim=-1, keepdim=True) for v in (a, b))  # so no product overflows
+    return (a * b).sum(-1).clamp(-1, 1).masked_fill(flat, math.nan).to(kind)
+
+
+def _constant(values: Tensor) -> Tensor:
+    """Return whether the last dimension is constant up to the rounding of its type."""
+    kind = values.dtype if values.is_floating_point() else torch.double
+    return is_flat(values, torch.finfo(kind).eps * values.abs())
 
 
 def ranks(values: Tensor, slack: float | Tensor = 0.0) -> Tensor:
     """Return the ranks 1..k of the last dimension's values; ties share their mean.
 
-    Neighbours in the order that differ by at most ``slack`` are ties.
+    Neighbours in the order that differ by at most ``slack`` are ties. NaN has no rank:
+    all ranks of its row are NaN.
 
     Examples
     --------
@@ -41,9 +51,9 @@ def ranks(values: Tensor, slack: float | Tensor = 0.0) -> Tensor:
     begins, ends = torch.cat([edge, step], -1), torch.cat([step, edge], -1)
     low = torch.where(begins, place, 0).cummax(-1).values
     high = torch.where(ends, place, k).flip(-1).cummin(-1).values.flip(-1)
-    return torch.empty_like(ordered, dtype=torch.float64).scatter_(
-        -1, order, 1 + (low + high).double() / 2
-    )
+    found = torch.empty_like(ordered, dtype=torch.float64)
+    found.scatter_(-1, order, 1 + (low + high).double() / 2)
+    return found.masked_fill(values.isnan().any(-1, keepdim=True), math.nan)
 
 
 def spearman(a: Tensor, b: Tensor, slack: float | Tensor = 0.0) -> Tensor:

@@ -30,7 +30,7 @@ def deletion_curve(
     model, x, target : as for every method; for several maps of one image,
         ``x.expand(M, -1, -1, -1)`` and ``target.expand(M)``
     maps : Tensor, shape (B, H, W) or (B, 1, H, W), of x's height and width
-    steps : number of equal steps from the whole image to the baseline
+    steps : number of equal steps from the whole image to the baseline, to whole pixels
     baseline : "zero"; "mean", per image and channel; or "blur", a Gaussian over a
         quarter of the shorter side (`gaussian_smooth`: 9 of 32 pixels, 57 of 224); in
         the units of x
@@ -109,7 +109,7 @@ def _curve(model, x, maps, target, steps, baseline, descending) -> Tensor:
     c = fixed_target(model, x, target)
     first, run = runs(x, c)
     end = ends_of(baseline, x[first])  # (R, C, H, W)
-    removed = torch.arange(steps + 1, device=x.device) * rank[0].numel() // steps
+    removed = _removed(rank[0].numel(), steps).to(x.device)
     needed = torch.ones(len(x), steps + 1, dtype=torch.bool, device=x.device)
     needed[:, [0, -1]] = False  # but once for each run: no map matters there
     needed[first[:, None], [0, -1]] = True
@@ -169,7 +169,7 @@ def deletion(
     >>> deletion(net, x, x, c).shape
     torch.Size([1])
     """
-    return _area(deletion_curve(model, x, maps, target, steps, baseline))
+    return _area(deletion_curve(model, x, maps, target, steps, baseline), x)
 
 
 def insertion(
@@ -201,11 +201,20 @@ def insertion(
     >>> insertion(net, x, x, c).shape
     torch.Size([1])
     """
-    return _area(insertion_curve(model, x, maps, target, steps, baseline))
+    curve = insertion_curve(model, x, maps, target, steps, baseline)
+    return _area(curve.flip(1), x)  # over what is still deleted
 
 
-def _area(curve: Tensor) -> Tensor:
-    return torch.trapezoid(curve, dx=1 / (curve.shape[1] - 1), dim=1)
+def _area(curve: Tensor, x: Tensor) -> Tensor:
+    """Return the area under a curve over the share of deleted pixels."""
+    pixels = x[0, 0].numel()
+    share = _removed(pixels, curve.shape[1] - 1).to(curve) / pixels
+    return torch.trapezoid(curve, share, dim=1)
+
+
+def _removed(pixels: int, steps: int) -> Tensor:
+    """Return how many pixels are gone after each step, (steps + 1,)."""
+    return torch.arange(steps + 1) * pixels // steps
 
 
 def faithfulness(

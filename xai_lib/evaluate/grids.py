@@ -18,9 +18,11 @@ SETTINGS = ("grid_pg", "di_full", "di_part")
 class GridNet(nn.Module):
     """A classifier's grid version, as a function of one layer's output.
 
-    The model is not edited. `before` gives the layer's output on grids; ``forward``
-    takes that output, runs the rest and gives the logits of the cell ``head``. So every
-    method explains a layer (ML-Att) when it explains this module's input.
+    The model is not edited, and must not be between `before` and the calls that follow:
+    logits of rows seen are remembered. `before` gives the layer's output on grids;
+    ``forward`` takes that output, runs the rest and gives the logits of the cell
+    ``head``. So every method explains a layer (ML-Att) when it explains this module's
+    input.
 
     - "grid_pg": the model sees the grid; one head for all cells. A head that only pools
       takes the larger map as it is; one with a weight per position (VGG) slides over
@@ -73,7 +75,7 @@ class GridNet(nn.Module):
         self.model, self.n, self.setting = model, n, setting
         self.size, self.head, self.heads = tuple(size), 0, range(n**2)
         self.layer = None if layer in (None, "input") else layer
-        self.known: dict[bytes, Tensor] = {}  # logits of rows seen without a graph
+        self.known: dict[bytes, Tensor] = {}  # logits of rows seen, until `before`
         self.eval()
         self._try()
 
@@ -106,7 +108,8 @@ class GridNet(nn.Module):
         new = [i for i, key in enumerate(keys) if key not in self.known]
         if new:
             heads = self.heads if self.setting == "di_part" else [self.head]
-            logits = self._logits(h[new], heads)
+            with torch.no_grad():
+                logits = self._logits(h[new], heads)
             self.known |= {keys[i]: row for i, row in zip(new, logits, strict=True)}
         return torch.stack([self.known[key] for key in keys])
 
@@ -181,6 +184,8 @@ class GridNet(nn.Module):
                 self._try_whole(x.repeat(1, 1, self.n, self.n))
             if self.setting == "grid_pg":
                 self._look_at_head(x)
+            if self.setting == "di_part":
+                self._check_cells(x)
             if layer:
                 self._nothing = self._smallest(x)
 
@@ -193,6 +198,21 @@ class GridNet(nn.Module):
                 f"{grid.shape[3]}, and {type(self.model).__name__} refused it: "
                 f"{error}. di_full does without"
             ) from None
+
+    def _check_cells(self, x: Tensor) -> None:
+        """Refuse a model whose map of a grid does not divide into maps of images."""
+        grid = x.repeat(1, 1, self.n, self.n)
+        maps = (
+            self._as_map(output_of(self.model, self._last, seen), *seen.shape[2:])
+            for seen in (x, grid)
+        )
+        one, whole = (tuple(m.shape[2:]) for m in maps)
+        if whole != tuple(self.n * side for side in one):
+            raise ValueError(
+                f"di_part needs a map of the grid that divides into {self.n} x "
+                f"{self.n} maps of an image, {one[0]} x {one[1]}, got {whole[0]} x "
+                f"{whole[1]} at {self._last!r}: use di_full, or images of another size"
+            )
 
     def _look_at_head(self, x: Tensor) -> None:
         """Note whether the head only pools, and the map that it sees on one image."""
@@ -259,4 +279,7 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 def _digest(row: Tensor) -> bytes:
     last = row.detach().cpu().permute(1, 2, 0)  # channels last, as maps lie in memory
-    return sha256(last.contiguous().numpy()).digest()
+    last = last.contiguous().flatten().view(torch.uint8)  # numpy knows no bfloat16
+    found = sha256(f"{row.dtype} {tuple(row.shape)}".encode())
+    found.update(last.numpy())
+    return found.digest()

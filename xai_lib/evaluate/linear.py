@@ -1,11 +1,13 @@
 """Does a gradient predict how the output moves? The first-order test."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from xai_lib._check import Target, check_call
 from xai_lib.attribute._forward import fixed_target, rows_per_pass, select
-from xai_lib.evaluate.correlation import pearson
+from xai_lib.evaluate.correlation import is_flat, pearson, warn_of_undefined
 
 
 def first_order_correlation(
@@ -54,14 +56,23 @@ def first_order_correlation(
             f"noise must have shape (E, C, H, W) for x {tuple(x.shape)} with E >= 3, "
             f"got {tuple(noise.shape)}"
         )
-    noise = noise.to(x)
+    for name, given in (("slopes", slopes), ("noise", noise)):
+        if not given.isfinite().all():
+            raise ValueError(f"{name} must be finite, got NaN or infinity")
+    noise, slopes = noise.to(x), slopes.detach()
     predicted = torch.einsum("bgd,ed->bge", slopes.flatten(2), noise.flatten(1))
-    change = torch.empty(len(x), 1, len(noise), dtype=x.dtype, device=x.device)
+    after = torch.empty(len(x), 1, len(noise), dtype=x.dtype, device=x.device)
+    before = after[..., 0].clone()  # (B, 1)
     per_pass = rows_per_pass(model, x)
     for i, c in enumerate(fixed_target(model, x, target)):
         parts = [_score(model, x[i] + part, c) for part in noise.split(per_pass)]
-        change[i, 0] = torch.cat(parts) - _score(model, x[i : i + 1], c)
-    return pearson(predicted, change)
+        after[i, 0], before[i] = torch.cat(parts), _score(model, x[i : i + 1], c)
+    if not (after.isfinite().all() and before.isfinite().all()):
+        raise ValueError("the model must return finite logits, got NaN or infinity")
+    flat = is_flat(after, torch.finfo(after.dtype).eps * after.abs())  # (B, 1)
+    found = pearson(predicted, after - before[..., None]).masked_fill(flat, math.nan)
+    warn_of_undefined(found, "first_order_correlation", "nothing answers to the noise")
+    return found
 
 
 def _score(model: nn.Module, x: Tensor, c: Tensor) -> Tensor:

@@ -75,7 +75,8 @@ def cell_masses(maps: Tensor, n: int) -> Tensor:
     if not maps.isfinite().all():
         raise ValueError("maps must be finite, got NaN or infinity")
     mass = maps.clamp(min=0).unflatten(-2, (n, H // n)).unflatten(-1, (n, W // n))
-    return mass.sum((-3, -1)).flatten(-2)
+    kind = torch.promote_types(maps.dtype, torch.float32)  # halves would overflow
+    return mass.sum((-3, -1), dtype=kind).flatten(-2)
 
 
 def grid_maps(

@@ -56,7 +56,9 @@ def quantus_sensitivity_n(
     if maps.shape not in (x.shape, (len(x), 1, *x.shape[2:])):
         wanted = f"maps must have shape {tuple(x.shape)}, or one channel"
         raise ValueError(f"{wanted}, got {tuple(maps.shape)}")
-    pixels = x[0, 0].numel()
+    if not maps.isfinite().all():
+        raise ValueError("maps must be finite, got NaN or infinity")
+    maps, pixels = maps.detach(), x[0, 0].numel()
     if pixels % features_in_step or len(x) < 2:
         raise ValueError(
             f"features_in_step must divide {pixels} and x hold at least 2 images, "

@@ -109,6 +109,8 @@ def reader(model, x, target, labels, ends=None, score="logit") -> Callable:
         return SCORES[score](whole(h, rows))
 
     before = [logits_of(tail, x[i : i + 1], i, c).cpu() for i in range(len(x))]
+    for i, score_of_all in enumerate(before):
+        _check_logits(score_of_all, i)
 
     def read(i: int, S: Tensor) -> tuple[Tensor, Tensor]:
         end, parts = None if ends is None else ends[i], math.ceil(len(S) / per_pass)
@@ -117,12 +119,16 @@ def reader(model, x, target, labels, ends=None, score="logit") -> Callable:
             for part in S.to(x.device).chunk(parts)
         ]
         after = torch.cat(after).cpu()
-        if not after.isfinite().all():
-            wanted = "the model must return finite logits"
-            raise ValueError(f"{wanted}, got NaN or infinity for image {i}")
+        _check_logits(after, i)
         return before[i], after
 
     return read
+
+
+def _check_logits(scores: Tensor, image: int) -> None:
+    if not scores.isfinite().all():
+        wanted = "the model must return finite logits"
+        raise ValueError(f"{wanted}, got NaN or infinity for image {image}")
 
 
 BASELINES = {

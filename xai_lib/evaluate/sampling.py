@@ -5,8 +5,9 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from xai_lib._check import check_images, check_model
+from xai_lib._check import check_choice, check_images, check_model, check_positive
 from xai_lib.attribute._forward import rows_per_pass
+from xai_lib.evaluate.grids import SETTINGS
 
 
 def confident(
@@ -108,6 +109,10 @@ def sample_grids(
     """
     if not isinstance(y, Tensor) or y.ndim != 1:
         raise ValueError("y must be a tensor of shape (N,), a class per image")
+    check_choice("setting", setting, SETTINGS)
+    check_positive(grids=grids)
+    if n < 2:
+        raise ValueError(f"n must be at least 2 cells per side, got {n}")
     cells, classes = n * n, len(y.unique())
     pair = setting != "grid_pg"
     if len(y) < cells:

@@ -11,6 +11,7 @@ from xai_lib.attribute._forward import fixed_target
 from xai_lib.attribute.reduce import channel_max_abs, channel_sum
 from xai_lib.attribute.registry import find_method
 from xai_lib.evaluate.randomise import randomised
+from xai_lib.evaluate.removal import own_seed
 from xai_lib.evaluate.structural import similarity
 
 MAX_ABS = (
@@ -87,7 +88,8 @@ def random_logit(
     ----------
     model, x, target : as for every method
     method : a name in METHODS, or a callable with the common signature
-    seed : of the other classes, one per image, uniform
+    seed : of the other classes, one per image, uniform; drawn by the image's values, so
+        a batch equals its images one by one
     reduce : (B, C, H, W) -> (B, 1, H, W); None takes `reduction_of` the method
     score : (B, 1, H, W) twice -> (B,); None is `similarity`, with the percentiles 0.5
         and 99.5 (0 and 100 for RectGrad) and data range 1
@@ -116,7 +118,10 @@ def random_logit(
     c = fixed_target(model, x, target)
     with torch.no_grad():
         classes = model(x[:1]).shape[1]
-    return score(maps(model, x, c), maps(model, x, other_class(classes, c, seed)))
+    seeds = [own_seed(image, seed, "class") for image in x]
+    each = zip(c.split(1), seeds, strict=True)
+    other = torch.cat([other_class(classes, one, own) for one, own in each])
+    return score(maps(model, x, c), maps(model, x, other))
 
 
 def cascading_randomisation(

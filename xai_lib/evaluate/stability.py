@@ -85,5 +85,5 @@ def _vectors(maps: Tensor, rows: int, normalise: bool) -> Tensor:
         raise ValueError(f"method must return a map per image, {rows}, got {got}")
     if not maps.isfinite().all():
         raise ValueError("method must return finite maps, got NaN or infinity")
-    maps = maps.detach().flatten(1)
+    maps = maps.detach().flatten(1).double()
     return maps / maps.norm(dim=1, keepdim=True) if normalise else maps

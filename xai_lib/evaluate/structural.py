@@ -61,7 +61,8 @@ def ssim(a: Tensor, b: Tensor, window: int = 5, data_range: float = 1.0) -> Tens
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     likeness = (2 * mx * my + c1) * (2 * cov + c2)
     likeness = likeness / ((mx**2 + my**2 + c1) * (vx + vy + c2))
-    return likeness.mean((1, 2, 3)).to(a.dtype)
+    kind = a.dtype if a.is_floating_point() else torch.double
+    return likeness.mean((1, 2, 3)).to(kind)
 
 
 def clip_to_unit(maps: Tensor, percentile: float = 99.5) -> Tensor:
@@ -74,7 +75,8 @@ def clip_to_unit(maps: Tensor, percentile: float = 99.5) -> Tensor:
 
     Returns
     -------
-    Tensor, shape (B, H, W), in [0, 1]; a map without a range becomes zero
+    Tensor, shape (B, H, W), in [0, 1]; a map without a range becomes zero. Where the
+    percentiles are equal, in a map of a few pixels, all of its range is taken
 
     References
     ----------
@@ -89,8 +91,11 @@ def clip_to_unit(maps: Tensor, percentile: float = 99.5) -> Tensor:
     if not 50 < percentile <= 100:
         raise ValueError(f"percentile must lie in (50, 100], got {percentile}")
     share = percentile / 100
-    ends = maps.new_tensor([1 - share, share])
-    low, high = torch.quantile(maps.flatten(1), ends, dim=1)[..., None, None]
+    maps = maps if maps.dtype == torch.double else maps.float()  # quantile's types
+    flat, ends = maps.flatten(1), maps.new_tensor([1 - share, share])
+    low, high = torch.quantile(flat, ends, dim=1)[..., None, None]
+    least, most = flat.amin(1)[:, None, None], flat.amax(1)[:, None, None]
+    low, high = torch.where(high > low, low, least), torch.where(high > low, high, most)
     span = torch.where(high > low, high - low, torch.inf)
     return ((maps - low) / span).clamp(0, 1)
 
@@ -118,9 +123,10 @@ def similarity(
     Notes
     -----
     The sign is turned before the clipping, so -b becomes 1 minus b's unit map, and a
-    map is 1 like its own negative. Two constant maps are 1 alike. [binder2023]_ shows
-    that maps without structure do best in checks that want a low score, so such a score
-    cannot rank methods.
+    map is 1 like its own negative. Two constant maps are 1 alike, and two of a few
+    pixels nearly so, wherever these lie: most windows are empty in both. [binder2023]_
+    shows that maps without structure do best in checks that want a low score, so such a
+    score cannot rank methods.
 
     References
     ----------

@@ -4,7 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xai_lib._check import Target, check_call, check_maps, check_positive
+from xai_lib._check import (
+    Target,
+    check_call,
+    check_images,
+    check_maps,
+    check_positive,
+)
 from xai_lib.attribute._forward import fixed_target, rows_per_pass, select
 
 
@@ -33,7 +39,9 @@ def key_region(maps: Tensor, share: float = 0.1) -> Tensor:
     largest, order = energy.sort(dim=1, descending=True, stable=True)
     before = largest.cumsum(1) - largest  # held by the stronger pixels
     needed = share * energy.sum(1, keepdim=True)
-    kept = (before < needed * (1 - 1e-12)) & (largest > 0)
+    rounding = 1 - 1e-12 if share < 1 else 1.0
+    kept = (before < needed * rounding) & (largest > 0)
+    kept |= (largest > 0) & (share == 1)
     return torch.zeros_like(kept).scatter_(1, order, kept).view_as(maps)
 
 
@@ -43,7 +51,8 @@ def blurred(x: Tensor, sigma: float) -> Tensor:
     Parameters
     ----------
     x : Tensor, shape (B, C, H, W)
-    sigma : standard deviation, in pixels; the kernel ends at 3 sigma
+    sigma : standard deviation, in pixels; the kernel ends at 3 sigma, or where the
+        mirrored image does, per side. A side of one pixel is not blurred
 
     Examples
     --------
@@ -52,14 +61,19 @@ def blurred(x: Tensor, sigma: float) -> Tensor:
     True
     """
     check_positive(sigma=sigma)
-    reach = min(int(3 * sigma + 0.5), x.shape[2] - 1, x.shape[3] - 1)
-    place = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
-    kernel = torch.exp(-(place**2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).view(1, 1, -1)
     rows = x.flatten(0, 1)[:, None]  # (B C, 1, H, W)
-    padded = F.pad(rows, [reach] * 4, mode="reflect")
-    smooth = F.conv2d(F.conv2d(padded, kernel[:, :, None]), kernel[..., None])
-    return smooth.view_as(x)
+    for axis, side in ((2, x.shape[2]), (3, x.shape[3])):
+        reach = min(int(3 * sigma + 0.5), side - 1)
+        place = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
+        kernel = torch.exp(-(place**2) / (2 * sigma**2))
+        kernel = kernel / kernel.sum()
+        if axis == 2:
+            kernel, padding = kernel[:, None], (0, 0, reach, reach)
+        else:
+            kernel, padding = kernel[None], (reach, reach, 0, 0)
+        padded = F.pad(rows, padding, mode="reflect")
+        rows = F.conv2d(padded, kernel[None, None])
+    return rows.view_as(x)
 
 
 def key_sufficiency(
@@ -81,13 +95,16 @@ def key_sufficiency(
     Returns
     -------
     Tensor, shape (B,): S_c(kept) / S_c(x). Above 1 if the rest spoke against the
-    class; without meaning where S_c(x) is near 0
+    class; without meaning where S_c(x) is near 0, and read the other way round where
+    it is below
 
     Notes
     -----
     A candidate of ours: the formula of [zheng2025]_ for key information sufficiency is
     not known to us. Blur leaves the colours of the rest, so an empty region does not
-    give 0: compare with the same region elsewhere (`moved`).
+    give 0: compare with the same region elsewhere (`moved`). A constant that is added
+    to all logits changes no decision and changes the share, so two networks cannot be
+    compared.
 
     References
     ----------
@@ -142,12 +159,13 @@ def moved(region: Tensor, seed: int = 0) -> Tensor:
 def transplant_rate(
     model: nn.Module, x: Tensor, region: Tensor, target: Target, hosts: Tensor
 ) -> Tensor:
-    """Return how often a region pasted into other images makes them the target class.
+    """Return how often an image with the region pasted in has the target class.
 
     Parameters
     ----------
     model, x, region, target : as `key_sufficiency`
-    hosts : Tensor, shape (K, C, H, W): images of other classes
+    hosts : Tensor, shape (K, C, H, W): images that the network takes for other classes;
+        one that already has the target class counts as well, so leave such out
 
     Returns
     -------
@@ -181,7 +199,9 @@ def transplant_rate(
         C, H, W = x.shape[1:]
         wanted = f"hosts must have shape (K, {C}, {H}, {W}), one at least"
         raise ValueError(f"{wanted}, got {tuple(hosts.shape)}")
+    check_images(hosts)
     c, rates = fixed_target(model, x, target), []
+    _logit(model, x, c)  # refuses a class that the model does not have
     size = rows_per_pass(model, x)
     for image, inside, own in zip(x, region, c, strict=True):
         pasted = torch.where(inside, image, hosts)  # (K, C, H, W)

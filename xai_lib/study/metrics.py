@@ -23,7 +23,7 @@ from xai_lib.evaluate import (
     stability,
 )
 from xai_lib.evaluate.correlation import one_channel, subset_correlation
-from xai_lib.evaluate.removal import own_seed, removals, runs
+from xai_lib.evaluate.removal import removals, runs
 from xai_lib.evaluate.subsets import check_sizes
 
 KEPT = 32  # falls of images that are kept, 10 MB each at 224 pixels
@@ -171,10 +171,9 @@ def _stability(
 
 
 def _random_logit(model, x, method, target, seed=0) -> Tensor:
-    """As `random_logit`, the other class drawn for each image by its values."""
-    seeds = [own_seed(image, seed, "class") for image in x]
-    each = zip(x.split(1), target.split(1), seeds, strict=True)
-    return torch.cat([random_logit(model, a, c, method, own) for a, c, own in each])
+    """As `random_logit`, an image at a time."""
+    each = zip(x.split(1), target.split(1), strict=True)
+    return torch.cat([random_logit(model, a, c, method, seed) for a, c in each])
 
 
 def _high_frequency_ratio(model, x, maps, target, above=0.25, window="hann") -> Tensor:

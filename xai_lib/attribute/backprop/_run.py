@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from xai_lib._check import Target
+from xai_lib._check import Target, check_grad_mode
 from xai_lib.attribute._forward import (
     _cut,
     find_layer,
@@ -34,6 +34,7 @@ def run(
     engine: ModifiedBackprop, model: nn.Module, x: Tensor, target: Target, layer
 ) -> tuple[Tensor, Tensor]:
     """Return the layer's output (x for None) as a leaf, and the target logits."""
+    check_grad_mode()
     with frozen(model), engine:
         if layer in (None, "input"):
             h = x.detach().requires_grad_()
@@ -59,7 +60,7 @@ def backward(
     values, results = [], []
     for rows in torch.arange(len(x), device=x.device).split(rows_per_pass(model, x)):
         chosen = target if callable(target) else target.to(x.device)[rows]
-        engine = ModifiedBackprop(composite, model)
+        engine = ModifiedBackprop(composite, model, rows=len(rows))
         h, score = run(engine, model, x[rows], chosen, layer)
         start = score.detach() if from_logit else torch.ones_like(score)
         results.append(torch.autograd.grad(score, h, start)[0])

@@ -82,6 +82,7 @@ class ModifiedBackprop(TorchFunctionMode):
     tally : sum up in ``absorbed`` what biases and stabilisers keep, and collect in
         ``constants`` the constants that a tensor was joined with
     pairs : rows of x in a batch that holds x and behind it a reference, or 0
+    rows : images of the batch, for rules that look at one image at a time, or 0
     trace : note which linear operation made the input of an element-wise one
 
     Attributes
@@ -97,13 +98,14 @@ class ModifiedBackprop(TorchFunctionMode):
         tally: bool = False,
         pairs: int = 0,
         trace: bool = False,
+        rows: int = 0,
     ):
         super().__init__()
         self.composite, self.keep = list(composite), keep
         self.names = parameter_names(model)
         self._lenient = ("any", gradient) in self.composite  # unknown calls are passed
         self._check(model)
-        self.pairs, self.trace = pairs, trace
+        self.pairs, self.trace, self.rows = pairs, trace, rows
         self.seen: Counter = Counter()
         self.absorbed: dict[str, Tensor] | None = {} if tally else None
         self.constants: list[Tensor] = []
@@ -144,7 +146,7 @@ class ModifiedBackprop(TorchFunctionMode):
                     "a composite's key must be first, last, any, a layer with "
                     f"parameters or one of {', '.join(KINDS)}, got {key!r}"
                 )
-        if not self._lenient:
+        if any(rule is not gradient for _, rule in self.composite):
             check_modules(model)
 
     def find(self, op: Op) -> Rule:
@@ -211,7 +213,7 @@ class ModifiedBackprop(TorchFunctionMode):
         self.seen[op.kind] += 1
         if rule is gradient and not self._rules(op):
             return func(*args, **kwargs)
-        op.absorbed, op.pairs = self.absorbed, self.pairs
+        op.absorbed, op.pairs, op.rows = self.absorbed, self.pairs, self.rows
         if self.trace and op.kind in ELEMENTWISE:
             op.source = self._makers.get(x)
         if self.keep:

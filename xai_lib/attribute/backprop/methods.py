@@ -109,9 +109,10 @@ def rectgrad(
 
     Notes
     -----
-    Rule at a ReLU: R_in = R where h R > tau, else 0; tau is a percentile of h R over
-    the whole layer of each image. The original zeroes the border after each padded
-    convolution; here it is zeroed once, in the map.
+    Rule at a ReLU: R_in = f'(z) R where h R > tau, else 0; tau is a percentile of h R
+    over the whole layer of each image. Where tau is below 0 the original lets units
+    pass that were off; here f'(z) stops them. The original zeroes the border after each
+    padded convolution; here it is zeroed once, in the map.
 
     References
     ----------

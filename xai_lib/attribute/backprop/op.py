@@ -43,6 +43,7 @@ class Op:
     name : the module whose weight it is, or ""
     first, last : whether it is the first, the last of the convolutions and linear maps
     pairs : rows of x in a batch that holds x and behind it a reference, or 0
+    rows : images of the batch, or 0 where that does not matter
     source : the linear operation that made the input, as (its input, its Op), if traced
     """
 
@@ -55,6 +56,7 @@ class Op:
     first: bool = False
     last: bool = False
     pairs: int = 0
+    rows: int = 0
     source: tuple[Tensor, Op] | None = field(default=None, repr=False)
     absorbed: dict[str, Tensor] | None = field(default=None, repr=False)
     _kept: dict | None = field(default=None, repr=False)

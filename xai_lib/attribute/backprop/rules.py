@@ -39,6 +39,11 @@ def rectify(percentile: float = 98.0, magnitude: bool = False) -> Rule:
     """
 
     def rule(op: Op, x: Tensor, R: Tensor) -> Tensor:
+        if op.rows and len(x) != op.rows:
+            raise ValueError(
+                "rectgrad needs the images in the leading dimension of every ReLU, "
+                f"{op.rows} of them, got shape {tuple(x.shape)}"
+            )
         importance = op(x) * R
         importance = importance.abs() if magnitude else importance
         flat = importance.flatten(1)  # (B, units)
