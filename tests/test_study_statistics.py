@@ -103,6 +103,20 @@ def test_groups_may_differ_in_size():
     assert median == (0, 1)
 
 
+@pytest.mark.parametrize("name", ["mean", "median"])
+def test_groups_of_unequal_size_are_padded_with_nothing(name, monkeypatch):
+    values = torch.rand(40, generator=torch.Generator().manual_seed(0))
+    groups = torch.arange(40) ** 2 // 160  # of 13 to 1 values
+    own = {
+        "mean": lambda v: v.mean(dim=1),
+        "median": lambda v: v.quantile(0.5, dim=1),
+    }
+    wanted = bootstrap(values, own[name], 200, groups=groups)
+    assert bootstrap(values, name, 200, groups=groups) == pytest.approx(wanted)
+    monkeypatch.setattr("xai_lib.study.statistics._CHUNK", 2000)  # in pieces
+    assert bootstrap(values, name, 200, groups=groups) == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize(
     "groups, said",
     [([1, 2], r"shape \(4,\), got \(2,\)"), ([1, 1, 1, 1], "at least 2, got 1")],
