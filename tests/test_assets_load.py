@@ -526,3 +526,7 @@ def test_a_transform_reads_a_picture_as_load_images_does(tmp_path):
         torch.testing.assert_close(found, transform(wanted[place]), atol=0.03, rtol=0)
     with pytest.raises(ValueError, match="mode I;16 is not supported"):
         transform(Image.new("I;16", (256, 256)))
+    deep = Image.new("I;16", (256, 256))
+    deep.info["transparency"] = 0
+    with pytest.raises(ValueError, match="mode I;16 is not supported"):
+        transform(deep)

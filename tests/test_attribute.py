@@ -7,6 +7,7 @@ import torch
 from nets import Residual, images, linear_net, small_cnn
 from torch import nn
 from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
 
 from xai_lib.assets.layers import last_spatial_layer, spatial_layers
 from xai_lib.attribute import (
@@ -187,6 +188,16 @@ def test_a_part_in_train_mode_is_refused():
         gradient(model, images(), LABELS)
     model.eval()
     assert gradient(model, images(), LABELS).shape == images().shape
+    model[-1] = StochasticDepth(0.5, "row")
+    with pytest.raises(ValueError, match="part '9' in train mode"):
+        gradient(model, images(), LABELS)
+
+
+@pytest.mark.parametrize("part", [nn.Dropout(0.0), nn.InstanceNorm2d(8), nn.Identity()])
+def test_a_part_that_is_the_same_in_train_mode_is_taken(part):
+    model = small_cnn()
+    model.insert(1, part)
+    assert part.training and gradient(model, images(), LABELS).shape == (2, 3, 16, 16)
 
 
 def test_inference_mode_is_refused_where_a_gradient_is_wanted():
@@ -222,6 +233,24 @@ class Attends(nn.Module):
 
 def test_attention_weights_are_no_map():
     assert [*spatial_layers(Attends().eval(), images())] == ["patch"]
+
+
+class ChannelsLast(nn.Module):
+    """A norm over channels that come last, between two convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.norm = nn.Conv2d(3, 8, 3, 2, 1), nn.LayerNorm(8)
+        self.two, self.head = nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def forward(self, x):
+        h = self.norm(self.one(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.head(self.two(h).mean((2, 3)))
+
+
+def test_a_channels_last_layer_does_not_hide_the_maps_behind_it():
+    net, x = ChannelsLast().eval(), images(2, 3, 32, 32)
+    assert last_spatial_layer(net, x) == "two"
 
 
 def test_occlusion_covers_a_text_word_by_word():

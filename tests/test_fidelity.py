@@ -618,6 +618,14 @@ def test_the_area_of_a_straight_fall_is_a_half_whatever_the_steps(steps):
         torch.testing.assert_close(found, torch.tensor([0.5], dtype=torch.float64))
 
 
+def test_the_area_of_a_large_image_in_half_precision():
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2)).eval()
+    x, c = torch.rand(1, 1, 300, 300), torch.tensor([0])
+    wanted = deletion(net, x, x, c, 4)
+    found = deletion(net.half(), x.half(), x, c, 4)
+    torch.testing.assert_close(found.float(), wanted, atol=0.01, rtol=0)
+
+
 def test_a_model_that_fails_on_the_whole_image_alone_is_told():
     class Fails(torch.nn.Module):
         def forward(self, x):

@@ -521,6 +521,14 @@ def test_halves_do_not_overflow_in_a_cell():
     torch.testing.assert_close(found, torch.full((1, 4), 0.25))
 
 
+def test_rectgrad_goes_through_a_sliding_head():
+    body = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    net = nn.Sequential(*body, nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 5)).eval()
+    cells, classes = images(8, 3, 16, 16).unflatten(0, (2, 4)), torch.arange(4)
+    maps = grid_maps("grid_pg", net, cells, classes.repeat(2, 1), "rectgrad")
+    assert maps.shape[-2:] == (32, 32) and maps.any()
+
+
 def test_di_part_refuses_a_map_that_does_not_divide():
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)]
     net = nn.Sequential(nn.Conv2d(3, 4, 3, 4), *head).eval()  # 17 -> 4, 34 -> 8

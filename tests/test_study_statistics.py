@@ -1,6 +1,7 @@
 """The bootstrap against what is known about it."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -93,6 +94,19 @@ def test_values_of_a_group_are_drawn_together():
     assert repeated == pytest.approx(single)
     naive = bootstrap(values.repeat_interleave(5))
     assert naive[1] - naive[0] < 0.6 * (single[1] - single[0])
+
+
+def test_a_statistic_may_be_any_callable():
+    @dataclass
+    class Quantile:
+        q: float
+
+        def __call__(self, values):
+            return values.quantile(self.q, dim=1)
+
+    values, groups = [1.0, 2.0, 3.0, 4.0], [0, 0, 0, 1]
+    found = bootstrap(values, Quantile(0.5), 50, groups=groups)
+    assert found == bootstrap(values, "median", 50, groups=groups)
 
 
 def test_groups_may_differ_in_size():

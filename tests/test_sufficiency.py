@@ -139,5 +139,5 @@ def test_a_transplant_refuses_a_class_that_is_none_and_hosts_that_are_not_finite
     x, region = torch.rand(1, 1, 2, 2), torch.ones(1, 2, 2, dtype=torch.bool)
     with pytest.raises(ValueError, match="target must lie in"):
         transplant_rate(net, x, region, torch.tensor([9]), x)
-    with pytest.raises(ValueError, match="must be finite"):
+    with pytest.raises(ValueError, match="hosts must be finite"):
         transplant_rate(net, x, region, torch.tensor([0]), x * torch.nan)

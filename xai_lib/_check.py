@@ -4,17 +4,20 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 Target = Tensor | Callable[[Tensor], Tensor]
 
 
-MODAL = (
-    nn.modules.batchnorm._NormBase,
-    nn.modules.dropout._DropoutNd,
-    nn.RReLU,
-    nn.MultiheadAttention,
-)
-"""Modules that compute something else in train mode."""
+def _is_modal(module: nn.Module) -> bool:
+    """Return whether a module of torch's own computes something else in train mode."""
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return module.track_running_stats
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    if isinstance(module, nn.MultiheadAttention):
+        return module.dropout > 0
+    return isinstance(module, (nn.RReLU, StochasticDepth))
 
 
 def check_model(model: nn.Module) -> None:
@@ -28,7 +31,7 @@ def check_model(model: nn.Module) -> None:
         got = "a model"
     else:
         parts = model.named_modules()
-        modal = (n for n, m in parts if m.training and isinstance(m, MODAL))
+        modal = (n for n, m in parts if m.training and _is_modal(m))
         got = next((f"its part {name!r}" for name in modal), "")
     if got:
         wanted = "model must be in eval mode"
@@ -44,17 +47,17 @@ def check_grad_mode() -> None:
         )
 
 
-def check_images(x: Tensor) -> None:
+def check_images(x: Tensor, name: str = "x") -> None:
     """Refuse anything but a finite floating tensor of shape (B, C, H, W)."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a tensor, got {type(x).__name__}")
+        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
     if x.ndim != 4 or 0 in x.shape:
-        raise ValueError(f"x must have shape (B, C, H, W), got {tuple(x.shape)}")
+        raise ValueError(f"{name} must have shape (B, C, H, W), got {tuple(x.shape)}")
     if not x.is_floating_point():
-        raise TypeError(f"x must be a floating tensor, got {x.dtype}")
+        raise TypeError(f"{name} must be a floating tensor, got {x.dtype}")
     if not x.isfinite().all():
         bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-        raise ValueError(f"x must be finite, got NaN or infinity in images {bad}")
+        raise ValueError(f"{name} must be finite, got NaN or infinity in images {bad}")
 
 
 def check_target(target: Target, batch: int) -> None:

@@ -37,8 +37,10 @@ def spatial_layers(
     """Return the modules that run once and give (B, K, h, w) with h, w > 1, in order.
 
     The order is that of finishing, so a block comes after the layers inside it.
-    Adaptive poolings are left out: their size is not the net's. With tokens, outputs
-    (B, T, K) whose T tokens tile the image count as well.
+    Adaptive poolings are left out: their size is not the net's. So is an output with
+    four times the positions of a map before it, as attention weights have, unless an
+    earlier map had that size. With tokens, outputs (B, T, K) whose T tokens tile the
+    image count as well.
     """
     found: list[tuple[str, tuple[int, ...]]] = []
 
@@ -60,10 +62,15 @@ def spatial_layers(
         for handle in handles:
             handle.remove()
     runs = [name for name, _ in found]
-    kept, smallest = {}, inf
-    for name, size in found:  # a map that grows again is no map: attention weights
-        if runs.count(name) == 1 and size and min(size) > 1 and prod(size) <= smallest:
-            kept[name], smallest = size, prod(size)
+    kept, smallest, (H, W) = {}, inf, x.shape[2:]
+    for name, size in found:
+        if runs.count(name) != 1 or not size or min(size) < 2:
+            continue
+        if prod(size) >= 4 * smallest and size not in kept.values():
+            continue  # no map grows fourfold: attention weights
+        kept[name] = size
+        if abs(size[0] * W - size[1] * H) <= 2 * max(H, W):  # shaped as the image
+            smallest = min(smallest, prod(size))
     return kept
 
 

@@ -64,10 +64,10 @@ def as_rgb(image: Image.Image) -> Image.Image:
     An image of 16 bits or of numbers is refused: its range is not known.
     """
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"mode {image.mode} is not supported: save it with 8 bits")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"mode {image.mode} is not supported: save it with 8 bits")
     return image.convert("RGB")

@@ -67,7 +67,7 @@ def sign_gradient_attack(
         for _ in range(steps):
             now.requires_grad_()
             with torch.enable_grad():
-                loss = _odds_against(model(now), c[rows]).sum()
+                loss = _odds_against(model(now.clone()), c[rows]).sum()
             uphill = torch.autograd.grad(loss, now)[0].sign()
             now = (now.detach() + step * uphill).clamp(start - most, start + most)
         changed.append(now)

@@ -208,8 +208,8 @@ def insertion(
 def _area(curve: Tensor, x: Tensor) -> Tensor:
     """Return the area under a curve over the share of deleted pixels."""
     pixels = x[0, 0].numel()
-    share = _removed(pixels, curve.shape[1] - 1).to(curve) / pixels
-    return torch.trapezoid(curve, share, dim=1)
+    share = _removed(pixels, curve.shape[1] - 1).double() / pixels  # halves overflow
+    return torch.trapezoid(curve, share.to(curve), dim=1)
 
 
 def _removed(pixels: int, steps: int) -> Tensor:

@@ -42,8 +42,9 @@ class GridNet(nn.Module):
     Raises
     ------
     ValueError
-        if a skip connection goes round the layer, if it has no positions, or if the
-        model has to see the grid and takes images of its own size only
+        if a skip connection goes round the layer, if it has no positions, if the model
+        has to see the grid and takes images of its own size only, or if, for DiPart,
+        its map of the grid does not divide into cells
 
     References
     ----------
@@ -153,6 +154,11 @@ class GridNet(nn.Module):
             return self.model(x)
 
     @property
+    def windowed(self) -> bool:
+        """Whether a head slides, so that a grid has many rows behind it."""
+        return self.setting == "grid_pg" and not self._pools
+
+    @property
     def _seen(self) -> tuple[int, int]:
         """Height and width of what the model sees at once."""
         n = 1 if self.setting == "di_full" else self.n
@@ -181,17 +187,17 @@ class GridNet(nn.Module):
         with torch.no_grad():
             if whole:
                 self._last = last_spatial_layer(self.model, x, tokens=True)
-                self._try_whole(x.repeat(1, 1, self.n, self.n))
+                h = self._try_whole(x.repeat(1, 1, self.n, self.n))
             if self.setting == "grid_pg":
                 self._look_at_head(x)
             if self.setting == "di_part":
-                self._check_cells(x)
+                self._check_cells(x, h)
             if layer:
                 self._nothing = self._smallest(x)
 
-    def _try_whole(self, grid: Tensor) -> None:
+    def _try_whole(self, grid: Tensor) -> Tensor:
         try:
-            output_of(self.model, self._last, grid)
+            return output_of(self.model, self._last, grid)
         except (RuntimeError, ValueError, AssertionError) as error:
             raise ValueError(
                 f"{self.setting} shows the model the whole grid, {grid.shape[2]} x "
@@ -199,14 +205,11 @@ class GridNet(nn.Module):
                 f"{error}. di_full does without"
             ) from None
 
-    def _check_cells(self, x: Tensor) -> None:
+    def _check_cells(self, x: Tensor, h: Tensor) -> None:
         """Refuse a model whose map of a grid does not divide into maps of images."""
-        grid = x.repeat(1, 1, self.n, self.n)
-        maps = (
-            self._as_map(output_of(self.model, self._last, seen), *seen.shape[2:])
-            for seen in (x, grid)
-        )
-        one, whole = (tuple(m.shape[2:]) for m in maps)
+        alone = output_of(self.model, self._last, x)
+        one = tuple(self._as_map(alone, *x.shape[2:]).shape[2:])
+        whole = tuple(self._as_map(h, *self._seen).shape[2:])
         if whole != tuple(self.n * side for side in one):
             raise ValueError(
                 f"di_part needs a map of the grid that divides into {self.n} x "

@@ -77,4 +77,4 @@ def first_order_correlation(
 
 def _score(model: nn.Module, x: Tensor, c: Tensor) -> Tensor:
     with torch.no_grad():
-        return select(model(x), c.expand(len(x)))
+        return select(model(x.clone()), c.expand(len(x)))

@@ -117,7 +117,7 @@ def random_logit(
     maps, score = _prepare(method, reduce, score)
     c = fixed_target(model, x, target)
     with torch.no_grad():
-        classes = model(x[:1]).shape[1]
+        classes = model(x[:1].clone()).shape[1]
     seeds = [own_seed(image, seed, "class") for image in x]
     each = zip(c.split(1), seeds, strict=True)
     other = torch.cat([other_class(classes, one, own) for one, own in each])

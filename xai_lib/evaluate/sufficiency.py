@@ -39,8 +39,7 @@ def key_region(maps: Tensor, share: float = 0.1) -> Tensor:
     largest, order = energy.sort(dim=1, descending=True, stable=True)
     before = largest.cumsum(1) - largest  # held by the stronger pixels
     needed = share * energy.sum(1, keepdim=True)
-    rounding = 1 - 1e-12 if share < 1 else 1.0
-    kept = (before < needed * rounding) & (largest > 0)
+    kept = (before < needed * (1 - 1e-12)) & (largest > 0)
     kept |= (largest > 0) & (share == 1)
     return torch.zeros_like(kept).scatter_(1, order, kept).view_as(maps)
 
@@ -199,7 +198,7 @@ def transplant_rate(
         C, H, W = x.shape[1:]
         wanted = f"hosts must have shape (K, {C}, {H}, {W}), one at least"
         raise ValueError(f"{wanted}, got {tuple(hosts.shape)}")
-    check_images(hosts)
+    check_images(hosts, "hosts")
     c, rates = fixed_target(model, x, target), []
     _logit(model, x, c)  # refuses a class that the model does not have
     size = rows_per_pass(model, x)

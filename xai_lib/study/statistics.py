@@ -17,7 +17,7 @@ _PADDED = {
     _STATISTICS["mean"]: lambda values: values.nanmean(dim=1),
     _STATISTICS["median"]: lambda values: values.nanquantile(0.5, dim=1),
 }
-"""The same where rows of unequal length end in NaN."""
+"""The same where NaN stands for no value."""
 _CHUNK = 4_000_000  # values held at once
 
 
@@ -113,12 +113,13 @@ def _of_groups(data: Tensor, statistic, members: list[Tensor], drawn: Tensor) ->
     if len({len(part) for part in members}) == 1:
         places = torch.stack(members)[drawn].flatten(1)  # (R, N)
         return torch.as_tensor(statistic(data[places]))
-    if statistic in _PADDED:
+    without_nan = next((f for own, f in _PADDED.items() if own is statistic), None)
+    if without_nan is not None:
         padded = torch.cat([data, data.new_full((1,), math.nan)])
         places = torch.nn.utils.rnn.pad_sequence(members, True, len(data))  # (G, most)
         parts = drawn.split(max(1, _CHUNK // places.numel()))
         samples = (padded[places[part].flatten(1)] for part in parts)
-        return torch.cat([_PADDED[statistic](sample) for sample in samples])
+        return torch.cat([without_nan(sample) for sample in samples])
     rows = [torch.cat([members[k] for k in row]) for row in drawn.tolist()]
     return torch.cat([torch.as_tensor(statistic(data[row][None])) for row in rows])
 

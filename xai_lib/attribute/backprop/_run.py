@@ -60,7 +60,8 @@ def backward(
     values, results = [], []
     for rows in torch.arange(len(x), device=x.device).split(rows_per_pass(model, x)):
         chosen = target if callable(target) else target.to(x.device)[rows]
-        engine = ModifiedBackprop(composite, model, rows=len(rows))
+        each = 0 if getattr(model, "windowed", False) else len(rows)
+        engine = ModifiedBackprop(composite, model, rows=each)
         h, score = run(engine, model, x[rows], chosen, layer)
         start = score.detach() if from_logit else torch.ones_like(score)
         results.append(torch.autograd.grad(score, h, start)[0])
