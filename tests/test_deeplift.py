@@ -492,6 +492,9 @@ def test_shared_linear_checks_what_it_cannot_do():
 # --- captum ---------------------------------------------------------------------------
 
 
+said_by_captum = pytest.mark.filterwarnings("ignore::UserWarning:captum")
+
+
 class Once(nn.Module):
     """Something linear between two modules that captum hooks."""
 
@@ -505,6 +508,7 @@ def pooled(*between) -> nn.Module:
     return nn.Sequential(*layers, nn.Conv2d(8, 5, 4), nn.Flatten()).double().eval()
 
 
+@said_by_captum
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "softplus", "pool"])
 def test_captum_agrees_where_no_module_is_reused(name):
     captum = pytest.importorskip("captum.attr")
@@ -513,6 +517,7 @@ def test_captum_agrees_where_no_module_is_reused(name):
     same(deeplift(net, PICTURES, LABELS, BASELINE), theirs.detach())
 
 
+@said_by_captum
 def test_captum_does_not_sum_where_a_max_pool_follows_a_relu():
     """It notes the signal at the ReLU's output before the pool's hook changes it."""
     captum = pytest.importorskip("captum.attr")
@@ -525,6 +530,7 @@ def test_captum_does_not_sum_where_a_max_pool_follows_a_relu():
         assert (R.flatten(1).sum(1) - total).abs().max() < 1e-12
 
 
+@said_by_captum
 def test_captum_refuses_a_reused_module():
     """It keeps one input per module, in a hook, so a second run overwrites it."""
     captum = pytest.importorskip("captum.attr")

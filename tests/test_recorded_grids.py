@@ -1,6 +1,7 @@
 """Recorded tables are met again: the same grids drawn, the same units of a grid."""
 
 import importlib.util
+import re
 import sys
 
 import numpy as np
@@ -145,3 +146,17 @@ def test_a_table_of_other_versions_is_not_gone_on_from(reranked, monkeypatch):
     monkeypatch.setattr(reranked, "versions", lambda: other)
     with pytest.raises(SystemExit, match="versions must be the table's"):
         reranked.restore(["cifar_vgg11"], ["slow_few"])
+
+
+def test_the_readme_says_how_long_the_recorded_tables_took():
+    """The tables of one script state one time, that of the script."""
+    took = {}
+    for path in sorted((DATA / "results").glob("*.csv")):
+        head = "\n".join(re.findall("^# .*", path.read_text("utf-8"), re.MULTILINE))
+        script = re.search(r"^# script: (\S+)", head, re.MULTILINE)[1]
+        seconds = re.search(r"^# seconds: (\d+)", head, re.MULTILINE)[1]
+        took.setdefault(script, set()).add(int(seconds))
+    hours = sum(map(sum, took.values())) / 3600
+    text = (DATA.parent / "README.md").read_text("utf-8")
+    stated = int(re.search(r"about (\d+) hours of\s+one core", text)[1])
+    assert stated == round(hours), took
