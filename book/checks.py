@@ -19,6 +19,7 @@ LOADS = {
 }
 FETCHING_LINKS = {"stylesheet", "icon", "preload", "modulepreload", "manifest"}
 CSS_URL = re.compile(r"""(?:url\(|@import)\s*["']?((?:https?:)?//[^"')\s]+)""")
+REPR = re.compile(r"<[\w.]+ object(?: at \w+)?>|<[^<>]+ at 0x\w+>|<Figure size [^<>]+>")
 VOID = set("area base br col embed hr img input link meta source track wbr".split())
 
 
@@ -72,6 +73,10 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self._open and self._open[-1][0] == "style":
             self.problems += [f"style loads {u}" for u in CSS_URL.findall(data)]
+        if any("output" in classes for _, classes in self._open):
+            self.problems += [
+                f"an object's name as output: {o}" for o in REPR.findall(data)
+            ]
 
     def _image(self, a):
         classes = {name for _, names in self._open for name in names}
@@ -102,8 +107,8 @@ def check_site(html):
     -------
     list of str
         Empty when the site is sound: nothing is loaded from outside, every internal
-        link and anchor exists, every figure has a caption and an alternative text, and
-        pages and site keep to their sizes.
+        link and anchor exists, every figure has a caption and an alternative text, no
+        output is an object's name, and pages and site keep to their sizes.
     """
     texts = {path: path.read_text() for path in sorted(html.rglob("*.html"))}
     pages = {

@@ -385,6 +385,10 @@ def test_a_sound_page_passes(site, body):
         ('<img srcset="a.png 1x, https://example.org/a.png 2x" alt="a">', "outside"),
         ("<style>a { background: url(https://example.org/b.png) }</style>", "style"),
         ('<a href="gone.html">x</a>', "dead link gone.html"),
+        (
+            '<div class="output"><pre>&lt;a.b.Markdown object&gt;</pre></div>',
+            "an object's name as output: <a.b.Markdown object>",
+        ),
         ('<a href="../../etc/passwd">x</a>', "dead link"),
         ('<a href="other.html#nowhere">x</a>', "no anchor for other.html#nowhere"),
         ('<a href="#nowhere">x</a>', "no anchor for #nowhere"),
