@@ -6,7 +6,7 @@ from xai_lib.show import method_colour, scatter_panels
 
 OPTIONS = {"xlabel": "a", "ylabel": "b", "xlim": (0, 1), "ylim": (0, 1)}
 POINTS = {
-    "one": {"gradient": (0.2, 0.5), "deconvnet": ([0.1, 0.9], [0.3, 2.0])},
+    "one": {"gradient": (0.2, 0.5), "deconvnet": ([0.1, 0.9], [0.3, 0.8])},
     "two": {"gradient": (0.4, 0.6)},
 }
 
@@ -15,14 +15,35 @@ def dots(axis):
     return [line for line in axis.lines if line.get_marker() == "o"]
 
 
-def test_points_stand_where_they_belong_and_at_the_edge_if_outside():
+def test_points_stand_where_they_belong():
     figure = scatter_panels(POINTS, **OPTIONS)
     first, second = figure.axes
     one, many = dots(first)
     assert one.get_xydata().tolist() == [[0.2, 0.5]]
-    assert many.get_xydata().tolist() == [[0.1, 0.3], [0.9, 1.0]]
+    assert many.get_xydata().tolist() == [[0.1, 0.3], [0.9, 0.8]]
     assert len(dots(second)) == 1
     assert one.get_color() == method_colour("gradient")
+
+
+@pytest.mark.parametrize(
+    ("point", "head", "place"),
+    [
+        ((-1.0, 0.5), "<", (0.0, 0.5)),
+        ((3.0, 0.5), ">", (1.0, 0.5)),
+        ((0.5, -1.0), "v", (0.5, 0.0)),
+        ((0.5, 1.5), "^", (0.5, 1.0)),
+        ((2.0, 2.0), ">", (1.0, 1.0)),
+    ],
+)
+@pytest.mark.parametrize("hollow", [[], ["gradient"]])
+def test_a_point_outside_is_one_arrow_head_at_the_edge(point, head, place, hollow):
+    points = {"one": {"gradient": point, "deconvnet": (0.5, 0.5)}}
+    figure = scatter_panels(points, hollow=hollow, **OPTIONS)
+    heads = [line for line in figure.axes[0].lines if line.get_marker() in "<>v^"]
+    assert [line.get_marker() for line in heads] == [head]
+    assert heads[0].get_xydata().tolist() == [list(place)]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["Gradient", "Deconvnet"]
 
 
 def test_rings_lines_and_references():

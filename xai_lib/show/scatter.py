@@ -35,7 +35,7 @@ def scatter_panels(
     xlabel, ylabel : str
         With units.
     xlim, ylim : (low, high)
-        The same in all panels; what lies outside is drawn at the edge.
+        The same in all panels; what lies outside is an arrow head at the edge.
     hollow : collection of names
         Drawn as rings: a second code beside the colour.
     lines : dict of panel to (start, slope), optional
@@ -76,14 +76,26 @@ def scatter_panels(
             colour = method_colour(name, names.index(name))
             style = _ring(colour) if name in hollow else _dot(colour)
             x, y = (np.atleast_1d(as_array(v, f"{panel}, {name}")) for v in pair)
-            x, y = np.clip(x, *xlim), np.clip(y, *ylim)
             style |= {"label": printed[name], "linestyle": "none", "clip_on": False}
-            handles += axis.plot(x, y, **style)
+            away = _outside(x, y, xlim, ylim)
+            inside = ~np.any(list(away.values()), 0)
+            handles += axis.plot(x[inside], y[inside], **style)
+            x, y = np.clip(x, *xlim), np.clip(y, *ylim)
+            for head, out in away.items():
+                if out.any():
+                    axis.plot(x[out], y[out], **style | {"marker": head, "label": None})
         for text, (x, y) in (texts or {}).get(panel, {}).items():
             _beside(axis, text, np.clip(x, *xlim), np.clip(y, *ylim))
     _legend(figure, handles + grey, 4)
     _outer_labels(figure, axes, xlabel, ylabel)
     return figure
+
+
+def _outside(x, y, xlim, ylim) -> Mapping:
+    """Return by arrow head which points (K,) lie beyond that side, each once."""
+    away = {"<": x < xlim[0], ">": x > xlim[1]}
+    beside = away["<"] | away[">"]
+    return away | {"v": (y < ylim[0]) & ~beside, "^": (y > ylim[1]) & ~beside}
 
 
 def _dot(colour: str) -> Mapping:
