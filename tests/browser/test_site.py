@@ -18,6 +18,14 @@ const wide = [...document.querySelectorAll("main *")]
   .filter(e => !e.closest("pre, table, mjx-container, .cell_output, .highlight"));
 return wide.slice(0, 5).map(e => e.tagName + "." + e.className);
 """
+SLIDERS_OVER_THEIR_ENDS = """
+const over = (a, b) => a.left < b.right - 1 && b.left < a.right - 1;
+return [...document.querySelectorAll("xai-frames .xai-bar")].filter(bar => {
+  const track = bar.querySelector("input").getBoundingClientRect();
+  return track.width < 40 || [...bar.querySelectorAll(".xai-end")]
+    .some(end => over(track, end.getBoundingClientRect()));
+}).map(bar => bar.innerText);
+"""
 RAW_TEX = r"""
 const walker = document.createTreeWalker(
   document.querySelector("article, main"), NodeFilter.SHOW_TEXT);
@@ -147,6 +155,20 @@ def test_a_phone_never_scrolls_sideways(phone, base, page):
     width = phone.execute_script("return document.documentElement.scrollWidth")
     assert width <= 390, phone.execute_script(WIDER_THAN_THE_SCREEN)
     assert phone.execute_script("return scrollX") == 0
+
+
+@every_page
+def test_a_slider_on_a_phone_lies_between_its_ends(phone, base, page):
+    visit(phone, f"{base}/{page}")
+    until(
+        lambda: (
+            len(sliders(phone))
+            == phone.execute_script(
+                "return document.querySelectorAll('xai-frames').length"
+            )
+        )
+    )
+    assert phone.execute_script(SLIDERS_OVER_THEIR_ENDS) == []
 
 
 def test_the_theme_turns_dark_and_back(wide, base):
