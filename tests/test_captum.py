@@ -14,6 +14,7 @@ from xai_lib.attribute import (
 )
 
 captum = pytest.importorskip("captum.attr")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:captum")  # its own words
 LABELS = torch.tensor([1, 3])
 
 
