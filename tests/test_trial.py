@@ -147,6 +147,11 @@ BAD = {
         ValueError,
         "must treat every image alone",
     ),
+    "one answer": (
+        lambda x: x.flatten(1) @ torch.zeros(3 * 16**2, 2) + torch.tensor([0.3, 1.0]),
+        ValueError,
+        "Returns returned the same logits for two images: is its last layer zero",
+    ),
     "another size": (
         lambda x: x.flatten(1) @ torch.zeros(3 * 32**2, 2),
         ValueError,

@@ -53,7 +53,7 @@ def own_model(
     TypeError, ValueError
         What the network, tried on two images of noise, did not do: take images of this
         size, return one tensor (B, classes) of finite logits, the same ones again, and
-        for an image alone the same as in a batch.
+        for an image alone the same as in a batch, for another image other ones.
 
     Examples
     --------
@@ -68,7 +68,13 @@ def own_model(
         transform = Transform(tuple(mean), tuple(std), resize or size, size)
     noise = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     x = network_input(transform, noise)
-    count = check_logits(model, x).shape[1]
+    logits = check_logits(model, x)
+    if torch.equal(logits[0], logits[1]) and not torch.equal(x[0], x[1]):
+        raise ValueError(
+            f"model must answer to its input, {type(model).__name__} returned the same "
+            "logits for two images: is its last layer zero, as before any training?"
+        )
+    count = logits.shape[1]
     if classes is None:
         classes = [f"class {k}" for k in range(count)]
     if isinstance(classes, str) or len(classes) != count:
